@@ -1,0 +1,439 @@
+"""The configuration: one flat frozen dataclass with Brax's parameter names and defaults.
+
+Values derived from it are properties, never fields. `load_config` reads a TOML file into it; `summary` prints
+what the numbers amount to. The meaning of every training parameter is that of `brax...ppo.train`.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from torch_ppo.distribution import DISTRIBUTIONS
+from torch_ppo.errors import UserError
+from torch_ppo.networks import ACTIVATIONS, INITIALIZERS
+
+
+class ConfigError(UserError):
+    """A value that cannot work; the message names it, the rule, and a value that would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides what a run computes. Sizes are counts, lengths are env steps."""
+
+    env: str = ""
+    """Task to train, for example cartpole."""
+    num_timesteps: int
+    """Env steps to train for, at least; whole training steps are run, so a run ends a little later."""
+    seed: int = 0
+    """Seed of network initialisation, start states, actions and minibatches."""
+
+    # Envs and episodes
+    num_envs: int = 1
+    """Envs stepped in parallel."""
+    episode_length: int | None = None
+    """Time limit of an episode, in env steps; None takes the task's own."""
+    action_repeat: int = 1
+    """Env steps per policy step, with the same action; rewards are summed."""
+    num_resets_per_eval: int = 0
+    """Full resets of all envs, to new start states, between two evaluations."""
+    auto_reset: Literal["cached", "random"] = "cached"
+    """A finished env restarts from its own first state (cached, Brax) or from that of a random env (random)."""
+
+    # Collecting and minibatches
+    unroll_length: int = 10
+    """Policy steps per sequence; advantages are computed within a sequence."""
+    batch_size: int = 32
+    """Sequences (not transitions!) per minibatch, each unroll_length long."""
+    num_minibatches: int = 16
+    """Minibatches per pass; a training step collects batch_size * num_minibatches sequences."""
+    num_updates_per_batch: int = 2
+    """Passes over the collected sequences, each in a new random order."""
+
+    # Loss
+    discounting: float = 0.9
+    """Discount per policy step (gamma)."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    reward_scaling: float = 1.0
+    """Factor on rewards inside the loss; reported rewards are not scaled."""
+    clipping_epsilon: float = 0.3
+    """Clip range of the probability ratio."""
+    clipping_epsilon_value: float | None = None
+    """Clip range of the value around its old value; with the distributional critic, the Huber threshold."""
+    entropy_cost: float = 1e-4
+    """Weight of the entropy bonus."""
+    vf_loss_coefficient: float = 0.5
+    """Weight of the value loss; a further factor 0.5 is fixed (not with the distributional critic)."""
+    normalize_advantage: bool = True
+    """Standardise advantages within each minibatch."""
+    bootstrap_on_timeout: bool = False
+    """Add discounting * value to the reward where the task itself reports a time-out."""
+    use_distributional_critic: bool = False
+    """Value network predicts quantiles; needs clipping_epsilon_value."""
+
+    # Optimizer
+    learning_rate: float = 1e-4
+    """Adam's step size; the first one if the schedule is ADAPTIVE_KL."""
+    max_grad_norm: float | None = None
+    """Limit on the global gradient norm of both networks together; None for no limit."""
+    learning_rate_schedule: Literal["NONE", "ADAPTIVE_KL"] | None = None
+    """ADAPTIVE_KL changes the step size after every minibatch to keep the KL near desired_kl."""
+    desired_kl: float = 0.01
+    """Target of ADAPTIVE_KL."""
+    learning_rate_schedule_min_lr: float = 1e-5
+    """Lower limit of ADAPTIVE_KL."""
+    learning_rate_schedule_max_lr: float = 1e-2
+    """Upper limit of ADAPTIVE_KL."""
+
+    # Observation normalizer
+    normalize_observations: bool = False
+    """Networks see (observation - mean) / std with running statistics."""
+    normalize_observations_mode: Literal["welford", "ema"] = "welford"
+    """How the statistics are updated; they agree on one device, but only ema obeys normalize_until_count."""
+    normalize_observations_std_eps: float = 0.0
+    """Added to the variance inside the square root."""
+    normalize_until_count: int | None = None
+    """Freeze the statistics once more observations than this were seen (ema only)."""
+
+    # Networks
+    policy_hidden_layer_sizes: tuple[int, ...] = (32, 32, 32, 32)
+    """Hidden layers of the policy."""
+    value_hidden_layer_sizes: tuple[int, ...] = (256, 256, 256, 256, 256)
+    """Hidden layers of the value network."""
+    activation: str = "swish"
+    """Activation of both networks."""
+    policy_obs_key: str = "state"
+    """Observation that the policy sees, for tasks with several."""
+    value_obs_key: str = "state"
+    """Observation that the value network sees, for tasks with several."""
+    distribution_type: str = "tanh_normal"
+    """tanh_normal keeps actions in (-1, 1); normal leaves them unbounded."""
+    noise_std_type: Literal["scalar", "log"] = "scalar"
+    """How the standard deviation is parametrised (normal only)."""
+    init_noise_std: float = 1.0
+    """Initial standard deviation (normal only)."""
+    state_dependent_std: bool = False
+    """Standard deviation from a second head instead of a parameter (normal only)."""
+    mean_clip_scale: float | None = None
+    """Softly limit the mean to this size (normal only)."""
+    policy_network_kernel_init_fn: str = "lecun_uniform"
+    """Initialiser of the policy's weights."""
+    value_network_kernel_init_fn: str = "lecun_uniform"
+    """Initialiser of the value network's weights."""
+    mean_kernel_init_fn: str | None = None
+    """Initialiser of the mean head's weights, if not the policy's (normal only)."""
+    num_quantiles: int = 32
+    """Outputs of the distributional critic."""
+
+    # Evaluation, logging, checkpoints
+    num_evals: int = 1
+    """Evaluations in the run, the one at step 0 included; 1 means only at the end."""
+    num_eval_envs: int = 128
+    """Envs per evaluation; one episode counts in each."""
+    deterministic_eval: bool = False
+    """Evaluate the mode of the policy instead of samples."""
+    run_evals: bool = True
+    """False reports training metrics only."""
+    log_training_metrics: bool = False
+    """Also log the means over the last 100 finished training episodes (episode/...)."""
+    training_metrics_steps: int | None = None
+    """Env steps between two such logs; None for every training step."""
+    save_checkpoint_path: str | None = None
+    """Extra folder for a checkpoint per evaluation, named by env steps."""
+    restore_checkpoint_path: str | None = None
+    """Start from the networks and normalizer of this checkpoint or run folder (optimizer and steps start anew)."""
+    restore_value_fn: bool = True
+    """Restore the value network too."""
+
+    # Machine
+    device: str = "auto"
+    """cuda, cuda:1, cpu; auto takes CUDA where there is one."""
+    physics: Literal["auto", "warp", "mujoco"] = "auto"
+    """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and C MuJoCo on the CPU."""
+    capture: Literal["auto", "none", "physics"] = "auto"
+    """What is recorded as a graph and replayed; auto takes the highest level there is."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_ranges(self)
+        _check_combinations(self)
+
+    @property
+    def env_step_per_training_step(self) -> int:
+        """Env steps (action repeats included) that one training step collects."""
+        return self.batch_size * self.unroll_length * self.num_minibatches * self.action_repeat
+
+    @property
+    def num_unrolls(self) -> int:
+        """Sequences in one batch."""
+        return self.batch_size * self.num_minibatches
+
+    @property
+    def num_unrolls_per_env(self) -> int:
+        """Consecutive unrolls of each env in one training step."""
+        return self.num_unrolls // self.num_envs
+
+    @property
+    def sgd_steps_per_training_step(self) -> int:
+        """Minibatch updates in one training step."""
+        return self.num_minibatches * self.num_updates_per_batch
+
+    @property
+    def num_eval_intervals(self) -> int:
+        """Intervals between evaluations ("evals after init")."""
+        return max(self.num_evals - 1, 1)
+
+    @property
+    def num_epochs(self) -> int:
+        """Stretches of training steps after each of which envs may be reset: intervals * resets."""
+        return self.num_eval_intervals * max(self.num_resets_per_eval, 1)
+
+    @property
+    def num_training_steps_per_epoch(self) -> int:
+        """Training steps in one epoch, rounded up so that the run reaches num_timesteps."""
+        return -(-self.num_timesteps // (self.num_epochs * self.env_step_per_training_step))
+
+    @property
+    def num_training_steps(self) -> int:
+        """Training steps in the run."""
+        return self.num_epochs * self.num_training_steps_per_epoch
+
+    @property
+    def total_env_steps(self) -> int:
+        """Env steps in the run, at least num_timesteps."""
+        return self.num_training_steps * self.env_step_per_training_step
+
+    @property
+    def eval_env_steps(self) -> tuple[int, ...]:
+        """Env steps at which evaluations take place."""
+        if self.num_evals == 0:
+            return ()
+        interval = self.total_env_steps // self.num_eval_intervals
+        first = 0 if self.num_evals > 1 and self.run_evals else 1
+        return tuple(interval * i for i in range(first, self.num_eval_intervals + 1))
+
+    @property
+    def adaptive_kl(self) -> bool:
+        """Whether the learning rate follows the KL."""
+        return self.learning_rate_schedule == "ADAPTIVE_KL"
+
+    @property
+    def stores_value(self) -> bool:
+        """Whether collecting records the value of each observation."""
+        return self.bootstrap_on_timeout or self.clipping_epsilon_value is not None
+
+
+def _fits(value: object, annotation: object) -> bool:
+    """Whether `value` is of the annotated type; ints pass as floats, bools only as bools."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _describe(annotation: object) -> str:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(arg) for arg in args)
+    if origin is tuple:
+        return f"a list of {args[0].__name__}"
+    if annotation is types.NoneType:
+        return "None"
+    return f"{'an' if annotation is int else 'a'} {annotation.__name__}"
+
+
+def _check_types(config: Config) -> None:
+    for name, annotation in typing.get_type_hints(Config).items():
+        value = getattr(config, name)
+        if isinstance(value, list):  # TOML has lists; a frozen config holds tuples
+            value = tuple(value)
+            object.__setattr__(config, name, value)
+        if not _fits(value, annotation):
+            raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name} is {value}, but must be a finite number")
+
+
+_POSITIVE = (
+    "num_timesteps num_envs episode_length action_repeat unroll_length batch_size num_minibatches "
+    "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
+    "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
+    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling"
+).split()
+_NOT_NEGATIVE = (
+    "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps"
+).split()
+_FRACTION = ("discounting", "gae_lambda")
+_NAMES = {
+    "activation": ACTIVATIONS,
+    "distribution_type": DISTRIBUTIONS,
+    "policy_network_kernel_init_fn": INITIALIZERS,
+    "value_network_kernel_init_fn": INITIALIZERS,
+    "mean_kernel_init_fn": INITIALIZERS,
+}
+
+
+def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
+    """ " (did you mean ...?)" for the nearest known name, else the list of all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _check_ranges(config: Config) -> None:
+    def require(holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}, but must be {rule}")
+
+    for name in _POSITIVE:
+        value = getattr(config, name)
+        require(value is None or value > 0, name, "greater than 0")
+    for name in _NOT_NEGATIVE:
+        require(getattr(config, name) >= 0, name, "0 or greater")
+    for name in _FRACTION:
+        require(0 <= getattr(config, name) <= 1, name, "between 0 and 1")
+    for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
+        sizes = getattr(config, name)
+        require(len(sizes) > 0 and min(sizes) > 0, name, "one or more sizes greater than 0, such as 32 32")
+    for name, known in _NAMES.items():
+        value = getattr(config, name)
+        if value is not None and value not in known:
+            raise ConfigError(f"{name} is {value!r}, which is unknown{did_you_mean(value, known)}")
+    require(config.seed < 2**63, "seed", "less than 2**63")
+
+
+def _check_combinations(config: Config) -> None:
+    c = config
+    if c.num_unrolls % c.num_envs:
+        below = c.num_unrolls - c.num_unrolls % c.num_envs
+        fits = [n for n in (below, below + c.num_envs) if n]
+        # Keep num_minibatches and name the nearest batch sizes that divide; else change num_envs.
+        step = c.num_envs // math.gcd(c.num_envs, c.num_minibatches)
+        lower = c.batch_size // step * step
+        sizes = " or ".join(str(n) for n in (lower, lower + step) if n)
+        envs = max(n for n in range(1, min(c.num_envs, c.num_unrolls) + 1) if c.num_unrolls % n == 0)
+        raise ConfigError(
+            f"batch_size * num_minibatches = {c.batch_size} * {c.num_minibatches} = {c.num_unrolls} sequences is not "
+            f"divisible by num_envs = {c.num_envs} (nearest: {' or '.join(map(str, fits))}); "
+            f"batch_size {sizes}, or num_envs {envs}, would work"
+        )
+    if c.use_distributional_critic and c.clipping_epsilon_value is None:
+        raise ConfigError("use_distributional_critic needs clipping_epsilon_value, its Huber threshold; 1.0 would work")
+    if c.learning_rate_schedule_min_lr > c.learning_rate_schedule_max_lr:
+        raise ConfigError(
+            f"learning_rate_schedule_min_lr = {c.learning_rate_schedule_min_lr} is above "
+            f"learning_rate_schedule_max_lr = {c.learning_rate_schedule_max_lr}"
+        )
+    if c.episode_length is not None and c.episode_length < c.action_repeat:
+        raise ConfigError(
+            f"episode_length = {c.episode_length} is shorter than one policy step of action_repeat = {c.action_repeat}"
+        )
+    if c.normalize_until_count is not None and c.normalize_observations_mode != "ema":
+        raise ConfigError('normalize_until_count acts only with normalize_observations_mode = "ema"')
+    if c.distribution_type != "normal":
+        defaults = {f.name: f.default for f in dataclasses.fields(c)}
+        for name in (
+            "noise_std_type",
+            "init_noise_std",
+            "state_dependent_std",
+            "mean_clip_scale",
+            "mean_kernel_init_fn",
+        ):
+            if getattr(c, name) != defaults[name]:
+                raise ConfigError(
+                    f"{name} = {getattr(c, name)!r} has no effect with distribution_type = "
+                    f'"{c.distribution_type}"; set distribution_type = "normal" or leave it out'
+                )
+
+
+def config_names() -> list[str]:
+    """Names of the shipped configurations."""
+    return sorted(
+        Path(entry.name).stem
+        for entry in resources.files("torch_ppo.configs").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def read_config(name_or_path: str) -> dict[str, object]:
+    """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
+    path = Path(name_or_path)
+    if name_or_path in config_names():
+        text = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_text()
+    elif path.is_file():
+        text = path.read_text()
+    elif path.suffix == ".toml" or len(path.parts) > 1:
+        raise ConfigError(f"there is no configuration file {name_or_path}")
+    else:
+        raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, config_names())}")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
+    known = [field.name for field in dataclasses.fields(Config)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
+    return values
+
+
+def load_config(name_or_path: str, **overrides: object) -> Config:
+    """A checked Config from a shipped configuration or TOML file, with overrides."""
+    values = {**read_config(name_or_path), **overrides}
+    if "num_timesteps" not in values:
+        raise ConfigError(f"{name_or_path} does not set num_timesteps, the env steps to train for")
+    return Config(**values)
+
+
+def to_toml(config: Config) -> str:
+    """All fields as TOML text that `load_config` reads back; None, which TOML lacks, is left out."""
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is not None:
+            # json writes 1e-05 and inf-free floats, strings, booleans and flat lists as TOML does.
+            lines.append(f"{field.name} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def summary(config: Config) -> str:
+    """What the batch arithmetic amounts to, in a few lines; batch_size is misread by nearly everyone."""
+    c = config
+    evals = [f"{steps:,}" for steps in c.eval_env_steps]
+    shown = ", ".join(evals) if len(evals) <= 4 else ", ".join([*evals[:3], "...", evals[-1]])
+    sequences = f"{c.batch_size:,} sequences of {c.unroll_length} = {c.batch_size * c.unroll_length:,} transitions"
+    repeated = f", action repeated {c.action_repeat} times" if c.action_repeat > 1 else ""
+    step = (
+        f"{c.env_step_per_training_step:,} env steps: {c.num_unrolls_per_env:,} unrolls of {c.unroll_length} "
+        f"in each of {c.num_envs:,} envs{repeated}"
+    )
+    sgd = (
+        f"{c.sgd_steps_per_training_step:,} steps per training step: {c.num_updates_per_batch} passes "
+        f"over {c.num_minibatches} minibatches"
+    )
+    run = (
+        f"{c.num_epochs:,} epochs of {c.num_training_steps_per_epoch:,} training steps = "
+        f"{c.total_env_steps:,} env steps ({c.num_timesteps:,} asked for)"
+    )
+    evaluations = f"{len(evals)} at {shown}" if evals and c.run_evals else "none"
+    rows = {"training step": step, "minibatch": sequences, "SGD": sgd, "run": run, "evaluations": evaluations}
+    return "\n".join(f"{name:>14}  {text}" for name, text in rows.items())

@@ -1,0 +1,196 @@
+"""Env: a task, its physics, and the rules of an episode.
+
+Action repeat, time limit, truncation and termination, automatic reset and episode metrics are those of Brax's
+wrapper stack (brax/envs/wrappers/training.py), here plain tensor code over fixed buffers.
+"""
+
+import torch
+from torch import Tensor
+
+from torch_ppo.agent import Observation
+from torch_ppo.errors import UserError
+from torch_ppo.physics import PhysicsError, masked_write
+from torch_ppo.task import Task
+
+
+class TaskError(UserError):
+    """A task that returns something else than it declares; names the task, the tensor, and both shapes."""
+
+
+class Env:
+    """`num_envs` episodes of a task, stepped together. All tensors are written in place.
+
+    observation:      after the step and any reset             (num_envs, obs_dim) per key
+    reward:           summed over action repeats               (num_envs,)
+    done:             1 where the episode ended                (num_envs,)
+    truncation:       1 where only the time limit ended it     (num_envs,)
+    termination:      1 where the task ended it                (num_envs,)
+    time_out:         1 where the task reports a time-out      (num_envs,)
+    steps:            env steps in the episode                 (num_envs,) int32
+    metrics:          the task's, of this step                 (num_envs,) per name
+    episode_metrics:  totals of the episode: sum_reward,
+                      length and one per metric; on a done
+                      step, those of the finished episode      (num_envs,) per name
+    broken:           resets so far because a simulation
+                      became inf or NaN                        () int64
+
+    A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
+    Brax) or a random env's ("random"). The restart is a masked copy and costs no physics.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        *,
+        episode_length: int,
+        device: torch.device,
+        generator: torch.Generator,
+        action_repeat: int = 1,
+        auto_reset: str = "cached",
+        engine: str = "auto",
+        capture: bool = True,
+    ) -> None:
+        self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
+        self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
+        self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
+        self.num_substeps = self._substeps_per_control()
+        self.action_dim = task.action_dim(self.physics)
+        self.memory = task.make_memory(num_envs, device)
+
+        def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(num_envs, device=device, dtype=dtype)
+
+        self.reward, self.done, self.truncation, self.termination = zeros(), zeros(), zeros(), zeros()
+        self.time_out, self.steps = zeros(), zeros(torch.int32)
+        self.metrics = {name: zeros() for name in task.metric_names}
+        self.episode_metrics = {name: zeros() for name in ("sum_reward", "length", *task.metric_names)}
+        self.broken = torch.zeros((), device=device, dtype=torch.int64)
+        self._pool_qpos, self._pool_qvel = self.physics.qpos.clone(), self.physics.qvel.clone()
+        self._qpos0 = self.physics.qpos.clone()
+        self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
+        self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
+        self.observation: Observation = {}
+        self._pool_observation: Observation = {}
+        self.reset()
+
+    def _substeps_per_control(self) -> int:
+        timestep = self.physics.model.opt.timestep
+        substeps = round(self.task.control_dt / timestep)
+        if substeps < 1 or abs(substeps * timestep - self.task.control_dt) > 1e-6:
+            raise PhysicsError(
+                f"control_dt = {self.task.control_dt} s is not a multiple of the model's timestep = {timestep} s"
+            )
+        return substeps
+
+    @property
+    def observation_sizes(self) -> dict[str, int]:
+        """Size of each observation."""
+        return {key: value.shape[1] for key, value in self.observation.items()}
+
+    def _observe(self) -> Observation:
+        observed = self.task.observe(self.physics, self.memory)
+        return observed if isinstance(observed, dict) else {"state": observed}
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Starts a new episode in every env, from freshly drawn start states, which become the pool."""
+        for tensor in self.memory.values():
+            tensor.zero_()
+        self.physics.reset(self._everywhere, self._qpos0, torch.zeros_like(self._pool_qvel))
+        self.task.start(self.physics, self.memory, self.generator)
+        self.physics.forward()
+        self._pool_qpos.copy_(self.physics.qpos)
+        self._pool_qvel.copy_(self.physics.qvel)
+        for name, tensor in self.memory.items():
+            self._pool_memory[name].copy_(tensor)
+        for key, value in self._observe().items():
+            if key not in self.observation:
+                self._check_shape(f"observation {key!r}", value, (self.num_envs, value.shape[-1]))
+                self.observation[key] = torch.zeros_like(value)
+                self._pool_observation[key] = torch.zeros_like(value)
+            self.observation[key].copy_(value)
+            self._pool_observation[key].copy_(value)
+        for tensor in (self.reward, self.done, self.truncation, self.termination, self.time_out, self.steps):
+            tensor.zero_()
+        for tensor in (*self.metrics.values(), *self.episode_metrics.values()):
+            tensor.zero_()
+
+    def _check_shape(self, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
+        if value.shape != shape or not value.is_floating_point():
+            raise TaskError(
+                f"{type(self.task).__name__}: {what} is {value.dtype} {tuple(value.shape)}, expected float {shape}"
+            )
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> None:
+        """One policy step with `action` `(num_envs, action_dim)`."""
+        task, physics, memory = self.task, self.physics, self.memory
+        was_done = self.done.bool()
+        self.reward.zero_()
+        for _ in range(self.action_repeat):
+            task.apply(physics, memory, action)
+            physics.step(self.num_substeps)
+            task.after_step(physics, memory, action)
+            reward, metrics = task.reward(physics, memory, action)
+            self.reward += reward
+        # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
+        broken = ~(physics.qpos.sum(1) + physics.qvel.sum(1)).isfinite()
+        self.broken += broken.sum()
+        self.reward.masked_fill_(broken, 0.0)
+        terminated = task.terminated(physics, memory)
+        terminated = broken if terminated is None else terminated | broken
+
+        self.steps.masked_fill_(was_done, 0)
+        self.steps += self.action_repeat
+        late = self.steps >= self.episode_length
+        done = late | terminated
+        self.done.copy_(done)
+        self.termination.copy_(terminated)
+        self.truncation.copy_(late & ~terminated)
+        time_out = task.time_out(physics, memory)
+        if time_out is not None:
+            self.time_out.copy_(time_out)
+        self._count(was_done, broken, metrics)
+        self._restart(done)
+
+    def _count(self, was_done: Tensor, broken: Tensor, metrics: dict[str, Tensor]) -> None:
+        """Adds this step to the totals of its episode."""
+        for name, value in self.metrics.items():
+            torch.where(broken, 0.0, metrics[name], out=value)
+        added = {"sum_reward": self.reward, "length": self.action_repeat, **self.metrics}
+        for name, total in self.episode_metrics.items():
+            total.masked_fill_(was_done, 0.0)
+            total += added[name]
+
+    def _restart(self, done: Tensor) -> None:
+        """Observes; where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
+        if self.auto_reset == "random":
+            source = torch.randint(self.num_envs, (self.num_envs,), generator=self.generator, device=self.device)
+
+            def start(pool: Tensor) -> Tensor:
+                return pool.index_select(0, source)
+        else:
+
+            def start(pool: Tensor) -> Tensor:
+                return pool
+
+        for key, value in self._observe().items():
+            torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
+        self.physics.reset(done, start(self._pool_qpos), start(self._pool_qvel))
+        for name, tensor in self.memory.items():
+            if name not in self.task.memory_kept:
+                masked_write(done, start(self._pool_memory[name]), tensor)
+
+    def state(self) -> dict[str, object]:
+        """The live tensors that, copied back, continue every episode exactly (with the generator's state)."""
+        return {
+            "physics": self.physics.state(),
+            "memory": self.memory,
+            "observation": self.observation,
+            "episode_metrics": self.episode_metrics,
+            "counters": {"steps": self.steps, "done": self.done, "broken": self.broken},
+            "pool": {"qpos": self._pool_qpos, "qvel": self._pool_qvel},
+            "pool_memory": self._pool_memory,
+            "pool_observation": self._pool_observation,
+        }

@@ -1,0 +1,110 @@
+"""Export: a checkpoint's policy as TorchScript, normalizer inside, checked against the live policy.
+
+    python -m torch_ppo.export runs/cartpole-...
+
+The file needs only torch: `torch.jit.load("policy.pt")(observation)` maps float32 observations `(..., obs_dim)` to
+deterministic actions `(..., action_dim)`.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from torch_ppo.agent import Agent
+from torch_ppo.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint, write_atomically
+from torch_ppo.errors import UserError
+from torch_ppo.program import user_errors
+
+TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
+
+
+class DeterministicPolicy(nn.Module):
+    """The policy's mode as one module: observation `(..., obs_dim)` -> action `(..., action_dim)`."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.agent.mode({self.agent.policy_obs_key: observation})
+
+
+class ExportError(UserError):
+    """The exported policy does not do what the live one does."""
+
+
+def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed: int = 0) -> float:
+    """Largest action difference between the file and the live policy; ExportError above `TOLERANCE`.
+
+    Random observations, around what the normalizer has seen, in three batch shapes.
+    """
+    exported = torch.jit.load(str(path))
+    statistics = agent.normalizer[agent.policy_obs_key]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_observations, statistics.mean.shape[0], generator=generator)
+    observation = statistics.mean + 3.0 * statistics.std * noise
+    largest = 0.0
+    with torch.no_grad():
+        for batch in (observation, observation.view(4, -1, observation.shape[-1]), observation[0]):
+            live = agent.mode({agent.policy_obs_key: batch})
+            found = exported(batch)
+            if found.shape != live.shape:
+                raise ExportError(f"{path}: actions have shape {tuple(found.shape)}, expected {tuple(live.shape)}")
+            largest = max(largest, (found - live).abs().max().item())
+    if not largest <= TOLERANCE:  # also NaN
+        raise ExportError(f"{path}: actions differ from the live policy by {largest:.3g}, more than {TOLERANCE:.3g}")
+    return largest
+
+
+def export_policy(agent: Agent, path: Path) -> float:
+    """Writes `agent`'s deterministic policy and checks it; returns the largest difference found."""
+    module = DeterministicPolicy(agent).eval()
+    dim = agent.normalizer[agent.policy_obs_key].mean.shape[0]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit is deprecated, and asked for
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
+        content = scripted.save_to_buffer()
+        unchecked = path.with_name(f".{path.name}.unchecked")
+        write_atomically(unchecked, content)
+        try:
+            largest = check_export(unchecked, agent)
+        except BaseException:
+            unchecked.unlink()
+            raise
+    unchecked.replace(path)
+    return largest
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a run's policy as TorchScript and check it against the live policy."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, or a checkpoint file."""
+    checkpoint: str = "best"
+    """Which checkpoint of the run folder: best or last."""
+    output: Path | None = None
+    """File to write; policy.pt in the run folder by default."""
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.export`."""
+    arguments = tyro.cli(ExportArguments, prog="python -m torch_ppo.export")
+    with user_errors():
+        source = find_checkpoint(arguments.run, arguments.checkpoint)
+        checkpoint = load_checkpoint(source)
+        folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
+        output = arguments.output or folder / "policy.pt"
+        largest = export_policy(agent_from_checkpoint(checkpoint), output)
+    print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
+    print(f"largest action difference {largest:.1g} on random observations")
+
+
+if __name__ == "__main__":
+    main()

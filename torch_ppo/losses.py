@@ -1,0 +1,190 @@
+"""Generalised advantage estimation and the PPO loss, exactly as Brax computes them.
+
+Pure functions of tensors and numbers. Time is the first axis: `(unroll_length, batch_size)`, written
+`(T, B)` below. Source: brax/training/agents/ppo/losses.py.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_ppo import distribution
+from torch_ppo.distribution import Bijector
+
+
+class LossInputs(NamedTuple):
+    """One minibatch as recorded while collecting. All float.
+
+    raw_action:    sample before the bijector                         (T, B, action_dim)
+    loc, scale:    of the policy that acted                           (T, B, action_dim)
+    log_prob:      of raw_action under that policy                    (T, B)
+    reward:        unscaled, with the time-out bootstrap if any       (T, B)
+    truncation:    1 where the time limit ended the episode           (T, B)
+    termination:   1 where the task ended the episode                 (T, B)
+    value:         of the observation under the policy that acted,
+                   only needed for value clipping                     (T, B) or None
+    """
+
+    raw_action: Tensor
+    loc: Tensor
+    scale: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    truncation: Tensor
+    termination: Tensor
+    value: Tensor | None
+
+
+METRICS = (
+    "total_loss",
+    "policy_loss",
+    "v_loss",
+    "entropy_loss",
+    "kl_mean",
+    "policy_dist_mean_std",
+    "policy_dist_max_std",
+    "policy_dist_min_std",
+    "policy_dist_mean_loc",
+    "policy_dist_max_loc",
+    "policy_dist_min_loc",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "explained_variance",
+)
+
+
+def compute_gae(
+    truncation: Tensor,
+    termination: Tensor,
+    rewards: Tensor,
+    values: Tensor,
+    bootstrap_value: Tensor,
+    *,
+    lambda_: float,
+    discount: float,
+) -> tuple[Tensor, Tensor]:
+    """Value targets and advantages, each `(T, B)`, from `(T, B)` inputs and `bootstrap_value` `(B,)`.
+
+    The advantage is r + discount * vs[t+1] - V[t] with vs the lambda-return: relative to textbook GAE the
+    first lambda is missing, as in V-trace. A truncated step gets advantage 0 and target V[t]: its reward
+    is not used and nothing is bootstrapped from it.
+    """
+    keep = 1.0 - truncation
+    discounts = discount * (1.0 - termination)
+    next_values = torch.cat([values[1:], bootstrap_value[None]])  # (T, B)
+    deltas = keep * (rewards + discounts * next_values - values)
+    decays = discounts * keep * lambda_
+    accumulated = torch.empty_like(deltas)
+    running = torch.zeros_like(bootstrap_value)
+    for t in range(deltas.shape[0] - 1, -1, -1):
+        running = torch.addcmul(deltas[t], decays[t], running, out=accumulated[t])
+    vs = accumulated + values
+    next_vs = torch.cat([vs[1:], bootstrap_value[None]])  # (T, B)
+    advantages = keep * (rewards + discounts * next_vs - values)
+    return vs, advantages
+
+
+def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float) -> Tensor:
+    """Mean quantile-regression Huber loss `()` of `quantiles` `(..., Q)` against `targets` `(...,)`.
+
+    Not divided by kappa. Source: Dabney et al. 2017 (QR-DQN), as in Brax.
+    """
+    num_quantiles = quantiles.shape[-1]
+    tau = (torch.arange(num_quantiles, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / num_quantiles
+    error = targets[..., None] - quantiles
+    size = error.abs()
+    huber = torch.where(size <= kappa, 0.5 * error.square(), kappa * (size - 0.5 * kappa))
+    return ((tau - (error < 0).to(error.dtype)).abs() * huber).mean()
+
+
+def squared_value_loss(values: Tensor, targets: Tensor, old_values: Tensor | None, clip: float | None) -> Tensor:
+    """0.5 * mean squared error `()` of `(T, B)` tensors, optionally clipped around `old_values`."""
+    error = (targets - values).square()
+    if clip is not None:
+        clipped = old_values + (values - old_values).clamp(-clip, clip)
+        error = torch.maximum(error, (targets - clipped).square())
+    return 0.5 * error.mean()
+
+
+def clipped_surrogate_loss(ratio: Tensor, advantages: Tensor, epsilon: float) -> Tensor:
+    """PPO's clipped policy objective, negated: `(T, B)` -> `()`. Source: Schulman et al. 2017, eq. 7."""
+    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages).mean()
+
+
+def compute_ppo_loss(
+    data: LossInputs,
+    *,
+    loc: Tensor,
+    scale: Tensor,
+    quantiles: Tensor,
+    bootstrap_value: Tensor,
+    entropy_noise: Tensor,
+    bijector: Bijector,
+    discounting: float,
+    gae_lambda: float,
+    reward_scaling: float,
+    clipping_epsilon: float,
+    clipping_epsilon_value: float | None,
+    entropy_cost: float,
+    vf_loss_coefficient: float,
+    normalize_advantage: bool,
+    use_distributional_critic: bool,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one minibatch and its metrics (`METRICS`), all `()`.
+
+    loc, scale:       current policy                                       (T, B, action_dim)
+    quantiles:        current value network; Q = 1 unless distributional   (T, B, Q)
+    bootstrap_value:  of the observation after the last step, no gradient  (B,)
+    entropy_noise:    standard normal, one fresh sample per state          (T, B, action_dim)
+    """
+    values = quantiles.mean(-1)  # (T, B)
+    with torch.no_grad():
+        vs, advantages = compute_gae(
+            data.truncation,
+            data.termination,
+            data.reward * reward_scaling,
+            values,
+            bootstrap_value,
+            lambda_=gae_lambda,
+            discount=discounting,
+        )
+        # The distributional target is the unnormalized advantage, so it comes before the next lines.
+        quantile_targets = advantages + values
+        if normalize_advantage:
+            std, mean = torch.std_mean(advantages, correction=0)
+            advantages = (advantages - mean) / (std + 1e-8)
+
+    log_ratio = distribution.log_prob(loc, scale, data.raw_action, bijector) - data.log_prob
+    ratio = log_ratio.exp()
+    policy_loss = clipped_surrogate_loss(ratio, advantages, clipping_epsilon)
+    if use_distributional_critic:
+        v_loss = vf_loss_coefficient * quantile_huber_loss(quantiles, quantile_targets, clipping_epsilon_value)
+    else:
+        v_loss = vf_loss_coefficient * squared_value_loss(values, vs, data.value, clipping_epsilon_value)
+    entropy = distribution.entropy(loc, scale, entropy_noise, bijector).mean()
+    entropy_loss = -entropy_cost * entropy
+    total_loss = policy_loss + v_loss + entropy_loss
+
+    with torch.no_grad():
+        metrics = {
+            "total_loss": total_loss,
+            "policy_loss": policy_loss,
+            "v_loss": v_loss,
+            "entropy_loss": entropy_loss,
+            "kl_mean": distribution.kl_divergence(data.loc, data.scale, loc, scale).mean(),
+            "policy_dist_mean_std": scale.mean(),
+            "policy_dist_max_std": scale.max(),
+            "policy_dist_min_std": scale.min(),
+            "policy_dist_mean_loc": loc.mean(),
+            "policy_dist_max_loc": loc.max(),
+            "policy_dist_min_loc": loc.min(),
+            "entropy": entropy,
+            # Schulman's low-variance estimate of KL(old || new), joschu.net/blog/kl-approx.html
+            "approx_kl": (ratio - 1.0 - log_ratio).mean(),
+            "clip_fraction": ((ratio - 1.0).abs() > clipping_epsilon).to(ratio.dtype).mean(),
+            "explained_variance": 1.0 - (vs - values).var(correction=0) / vs.var(correction=0).clamp(min=1e-12),
+        }
+        metrics = {name: value.detach() for name, value in metrics.items()}
+    return total_loss, metrics

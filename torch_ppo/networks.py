@@ -1,0 +1,230 @@
+"""Policy and value networks with Brax's architecture, initialisers and options.
+
+Source: brax/training/networks.py and brax/training/agents/ppo/networks.py. An initialiser fills a torch
+weight `(out, in)`; its fan-in is `in`, as for a flax kernel `(in, out)`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torch_ppo.distribution import tanh_normal_params
+
+Initializer = Callable[..., None]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "swish": nn.SiLU,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": lambda: nn.GELU(approximate="tanh"),  # jax.nn.gelu's default
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "selu": nn.SELU,
+    "mish": nn.Mish,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def _fans(weight: Tensor) -> dict[str, float]:
+    fan_out, fan_in = weight.shape
+    return {"fan_in": fan_in, "fan_avg": (fan_in + fan_out) / 2}
+
+
+def variance_scaling(scale: float, mode: str, shape: str) -> Initializer:
+    """jax.nn.initializers.variance_scaling: variance scale / fan; `shape` is "uniform" or "normal"."""
+
+    def fill(weight: Tensor, generator: torch.Generator | None = None) -> None:
+        std = math.sqrt(scale / _fans(weight)[mode])
+        if shape == "uniform":
+            nn.init.uniform_(weight, -math.sqrt(3) * std, math.sqrt(3) * std, generator=generator)
+        else:
+            # A normal cut at two sigma; the constant restores its standard deviation.
+            std /= 0.87962566103423978
+            nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+
+    return fill
+
+
+def orthogonal(scale: float = 1.0) -> Initializer:
+    """Rows or columns orthonormal, times `scale`."""
+
+    def fill(weight: Tensor, generator: torch.Generator | None = None) -> None:
+        nn.init.orthogonal_(weight, gain=scale, generator=generator)
+
+    return fill
+
+
+def zeros() -> Initializer:
+    """All zero."""
+
+    def fill(weight: Tensor, generator: torch.Generator | None = None) -> None:
+        nn.init.zeros_(weight)
+
+    return fill
+
+
+INITIALIZERS: dict[str, Callable[..., Initializer]] = {
+    "lecun_uniform": lambda: variance_scaling(1.0, "fan_in", "uniform"),
+    "lecun_normal": lambda: variance_scaling(1.0, "fan_in", "normal"),
+    "glorot_uniform": lambda: variance_scaling(1.0, "fan_avg", "uniform"),
+    "glorot_normal": lambda: variance_scaling(1.0, "fan_avg", "normal"),
+    "he_uniform": lambda: variance_scaling(2.0, "fan_in", "uniform"),
+    "he_normal": lambda: variance_scaling(2.0, "fan_in", "normal"),
+    "orthogonal": orthogonal,
+    "zeros": zeros,
+}
+
+
+def dense(in_dim: int, out_dim: int, kernel_init: Initializer, generator: torch.Generator | None) -> nn.Linear:
+    """A linear layer with zero bias and an initialised weight."""
+    layer = nn.Linear(in_dim, out_dim)
+    kernel_init(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """Dense -> activation -> optional LayerNorm, for each layer size; `(..., in_dim)` -> `(..., sizes[-1])`.
+
+    The last layer is linear unless `activate_final`.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        layer_sizes: Sequence[int],
+        *,
+        activation: str = "swish",
+        kernel_init: Initializer | None = None,
+        activate_final: bool = False,
+        layer_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        kernel_init = kernel_init or INITIALIZERS["lecun_uniform"]()
+        layers: list[nn.Module] = []
+        for i, size in enumerate(layer_sizes):
+            layers.append(dense(in_dim, size, kernel_init, generator))
+            if i < len(layer_sizes) - 1 or activate_final:
+                layers.append(ACTIVATIONS[activation]())
+                if layer_norm:
+                    layers.append(nn.LayerNorm(size, eps=1e-6))
+            in_dim = size
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class TanhNormalPolicy(nn.Module):
+    """One MLP with `2 * action_dim` outputs; `(..., obs_dim)` -> loc, scale `(..., action_dim)`."""
+
+    def __init__(self, trunk: MLP) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        return tanh_normal_params(self.trunk(observation))
+
+
+class NormalPolicy(nn.Module):
+    """An MLP trunk, a linear mean head, and a standard deviation that is a parameter or a second head.
+
+    `(..., obs_dim)` -> loc, scale `(..., action_dim)`. With `noise_std_type="scalar"` the scale is used as it
+    is and may become negative, as in Brax; "log" exponentiates.
+    """
+
+    def __init__(
+        self,
+        trunk: MLP,
+        mean_head: nn.Linear,
+        std_head: nn.Linear | None,
+        *,
+        noise_std_type: str = "scalar",
+        init_noise_std: float = 1.0,
+        mean_clip_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.mean_head, self.std_head = trunk, mean_head, std_head
+        self.log_std = noise_std_type == "log"
+        self.mean_clip_scale = mean_clip_scale
+        initial = math.log(init_noise_std) if self.log_std else init_noise_std
+        self.std = None if std_head else nn.Parameter(torch.full((mean_head.out_features,), initial))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(observation)
+        loc = self.mean_head(features)
+        if self.mean_clip_scale is not None:
+            loc = self.mean_clip_scale * loc / (1.0 + loc.abs())
+        std = self.std.expand_as(loc) if self.std_head is None else self.std_head(features)
+        return loc, std.exp() if self.log_std else std
+
+
+class ValueNetwork(nn.Module):
+    """`(..., obs_dim)` -> quantiles `(..., Q)`; the value is their mean. Q = 1 is the ordinary critic."""
+
+    def __init__(self, trunk: MLP) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.trunk(observation)
+
+
+def make_ppo_networks(
+    policy_obs_dim: int,
+    value_obs_dim: int,
+    action_dim: int,
+    *,
+    policy_hidden_layer_sizes: Sequence[int] = (32,) * 4,
+    value_hidden_layer_sizes: Sequence[int] = (256,) * 5,
+    activation: str = "swish",
+    distribution_type: str = "tanh_normal",
+    noise_std_type: str = "scalar",
+    init_noise_std: float = 1.0,
+    state_dependent_std: bool = False,
+    policy_network_kernel_init: Initializer | None = None,
+    value_network_kernel_init: Initializer | None = None,
+    mean_clip_scale: float | None = None,
+    mean_kernel_init: Initializer | None = None,
+    use_distributional_critic: bool = False,
+    num_quantiles: int = 32,
+    layer_norm: bool = False,
+    generator: torch.Generator | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Policy (observation -> loc, scale) and value network (observation -> quantiles).
+
+    Names, defaults and meaning are those of Brax's factory. With `tanh_normal` the options
+    `noise_std_type`, `init_noise_std`, `state_dependent_std`, `mean_clip_scale` and `mean_kernel_init` have no
+    effect, as in Brax; `Config` refuses such combinations.
+    """
+    policy_init = policy_network_kernel_init or INITIALIZERS["lecun_uniform"]()
+    common = {"activation": activation, "layer_norm": layer_norm, "generator": generator}
+    hidden = tuple(policy_hidden_layer_sizes)
+    if distribution_type == "tanh_normal":
+        trunk = MLP(policy_obs_dim, (*hidden, 2 * action_dim), kernel_init=policy_init, **common)
+        policy = TanhNormalPolicy(trunk)
+    else:
+        trunk = MLP(policy_obs_dim, hidden, kernel_init=policy_init, activate_final=True, **common)
+        mean_head = dense(hidden[-1], action_dim, mean_kernel_init or policy_init, generator)
+        std_head = dense(hidden[-1], action_dim, policy_init, generator) if state_dependent_std else None
+        policy = NormalPolicy(
+            trunk,
+            mean_head,
+            std_head,
+            noise_std_type=noise_std_type,
+            init_noise_std=init_noise_std,
+            mean_clip_scale=mean_clip_scale,
+        )
+    value = ValueNetwork(
+        MLP(
+            value_obs_dim,
+            (*value_hidden_layer_sizes, num_quantiles if use_distributional_critic else 1),
+            kernel_init=value_network_kernel_init,
+            **common,
+        )
+    )
+    return policy, value

@@ -1,0 +1,109 @@
+"""Batched MuJoCo behind one contract, with two engines: C MuJoCo and MuJoCo Warp.
+
+Both offer the same torch tensors, allocated once and written in place, float32:
+
+    qpos         position                            (num_envs, nq)
+    qvel         velocity                            (num_envs, nv)
+    act          actuator activation                 (num_envs, na)
+    ctrl         control, held during a step         (num_envs, nu)
+    time         simulation time in seconds          (num_envs,)
+    sensordata   sensor values; after `step`, those
+                 of the last forward pass, that is
+                 one substep behind qpos             (num_envs, nsensordata)
+    overflow     bits of exceeded buffer sizes       (num_envs,) int32, zero on C MuJoCo
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import mujoco
+import torch
+from torch import Tensor
+
+from torch_ppo.errors import UserError
+
+
+class Physics(Protocol):
+    """What a task and `Env` may use of an engine."""
+
+    model: mujoco.MjModel
+    num_envs: int
+    device: torch.device
+    qpos: Tensor
+    qvel: Tensor
+    act: Tensor
+    ctrl: Tensor
+    time: Tensor
+    sensordata: Tensor
+    overflow: Tensor
+
+    def step(self, num_substeps: int) -> None:
+        """Advances all worlds by `num_substeps` timesteps with `ctrl` held."""
+
+    def forward(self) -> None:
+        """Updates `sensordata` to the current state."""
+
+    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        """Where `mask` `(num_envs,)`: sets position and velocity, zeroes the rest of the state."""
+
+    def sensor(self, name: str) -> Tensor:
+        """View of a named sensor, `(num_envs, dim)`."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The live tensors that, copied back, continue the simulation exactly."""
+
+
+class PhysicsError(UserError):
+    """A model or sensor that does not exist or does not compile."""
+
+
+def load_model(mjcf: Path) -> mujoco.MjModel:
+    """Compiles an MJCF file; PhysicsError names the file and MuJoCo's complaint."""
+    if not mjcf.is_file():
+        raise PhysicsError(f"there is no model file {mjcf}")
+    try:
+        return mujoco.MjModel.from_xml_path(str(mjcf))
+    except ValueError as error:
+        raise PhysicsError(f"{mjcf} does not compile: {error}") from None
+
+
+def sensor_slice(model: mujoco.MjModel, name: str) -> slice:
+    """Columns of a named sensor in `sensordata`."""
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SENSOR, name)
+    if index < 0:
+        known = ", ".join(model.sensor(i).name for i in range(model.nsensor)) or "none"
+        raise PhysicsError(f"the model has no sensor {name!r}; it has: {known}")
+    first = model.sensor_adr[index]
+    return slice(first, first + model.sensor_dim[index])
+
+
+def masked_write(mask: Tensor, value: Tensor | float, target: Tensor) -> None:
+    """target[mask] = value[mask], in place and without an index list; `mask` `(num_envs,)`."""
+    mask = mask.view(-1, *[1] * (target.dim() - 1))
+    if isinstance(value, Tensor):
+        torch.where(mask, value, target, out=target)
+    else:
+        target.masked_fill_(mask, value)
+
+
+def make_physics(
+    model: mujoco.MjModel,
+    num_envs: int,
+    *,
+    device: torch.device,
+    engine: str = "auto",
+    capture: bool = True,
+    nconmax: int | None = None,
+    njmax: int | None = None,
+) -> Physics:
+    """Physics of `num_envs` copies of a model. `engine` is "warp", "mujoco", or "auto": Warp on CUDA, else C MuJoCo."""
+    if engine == "auto":
+        engine = "warp" if device.type == "cuda" else "mujoco"
+    if engine == "mujoco":
+        from torch_ppo.physics_mujoco import MujocoPhysics
+
+        return MujocoPhysics(model, num_envs, device=device)
+    # Imported here because Warp takes more than a second to start and a CPU run does not need it.
+    from torch_ppo.physics_warp import WarpPhysics
+
+    return WarpPhysics(model, num_envs, device=device, capture=capture, nconmax=nconmax, njmax=njmax)

@@ -1,0 +1,107 @@
+"""C MuJoCo: worlds stepped by `mujoco.rollout` over a thread pool. The default on the CPU."""
+
+import copy
+import os
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import rollout
+from torch import Tensor
+
+from torch_ppo.physics import PhysicsError, masked_write, sensor_slice
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class MujocoPhysics:
+    """See `torch_ppo.physics` for the contract.
+
+    State lives in float32 between steps, so both engines round alike; each step computes in float64. The solver
+    starts cold at every call of `step` (`mujoco.rollout` does not return its warm start).
+    """
+
+    def __init__(self, model: mujoco.MjModel, num_envs: int, *, device: torch.device) -> None:
+        if device.type != "cpu":
+            raise PhysicsError(f"C MuJoCo runs on the CPU, not on {device}; physics = warp would work there")
+        self.num_envs, self.device = num_envs, device
+        self.model = model = copy.copy(model)
+        # A world gone bad is the env's business (it ends the episode), not to be reset behind its back.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        nq, nv, na, nu = model.nq, model.nv, model.na, model.nu
+        num_state = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        if num_state != 1 + nq + nv + na:
+            raise PhysicsError("models with plugin state, history or delays are not supported by C MuJoCo here")
+
+        self._state = torch.zeros(num_envs, num_state)  # columns: time, qpos, qvel, act
+        self.time = self._state[:, 0]
+        self.qpos, self.qvel, self.act = self._state[:, 1:].split([nq, nv, na], dim=1)
+        self.ctrl = torch.zeros(num_envs, nu)
+        self.sensordata = torch.zeros(num_envs, model.nsensordata)
+        self.overflow = torch.zeros(num_envs, dtype=torch.int32)
+        self.qpos.copy_(torch.as_tensor(model.qpos0, dtype=torch.float32))
+
+        num_threads = min(available_cores(), num_envs)
+        self._rollout = rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
+        self._datas = [mujoco.MjData(model) for _ in range(num_threads)]
+        self._models = [model] * num_envs
+        self._chunk = -(-num_envs // (4 * num_threads))
+        self._buffers: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def _buffers_for(self, num_substeps: int) -> tuple[Tensor, ...]:
+        """float64 state in, controls, states out, sensors out, allocated at the first call for this number."""
+        if num_substeps not in self._buffers:
+            model, n = self.model, self.num_envs
+            shapes = (
+                (n, self._state.shape[1]),
+                (n, num_substeps, model.nu),
+                (n, num_substeps, self._state.shape[1]),
+                (n, num_substeps, model.nsensordata),
+            )
+            self._buffers[num_substeps] = tuple(torch.zeros(shape, dtype=torch.float64) for shape in shapes)
+        return self._buffers[num_substeps]
+
+    def step(self, num_substeps: int) -> None:
+        state, ctrl, states, sensors = self._buffers_for(num_substeps)
+        state.copy_(self._state)
+        ctrl.copy_(self.ctrl[:, None])
+        self._rollout.rollout(
+            self._models,
+            self._datas,
+            state.numpy(),
+            ctrl.numpy(),
+            nstep=num_substeps,
+            state=states.numpy(),
+            sensordata=sensors.numpy(),
+            skip_checks=True,
+            chunk_size=self._chunk,
+        )
+        self._state.copy_(states[:, -1])
+        self.sensordata.copy_(sensors[:, -1])
+
+    def forward(self) -> None:
+        if not self.model.nsensordata:
+            return
+        data = self._datas[0]
+        for i in range(self.num_envs):
+            data.time = self.time[i].item()
+            for name in ("qpos", "qvel", "act", "ctrl"):
+                getattr(data, name)[:] = getattr(self, name)[i].numpy()
+            data.qacc_warmstart[:] = 0.0
+            mujoco.mj_forward(self.model, data)
+            self.sensordata[i] = torch.from_numpy(data.sensordata)
+
+    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        masked_write(mask, qpos, self.qpos)
+        masked_write(mask, qvel, self.qvel)
+        for zeroed in (self.time, self.act, self.ctrl):
+            masked_write(mask, 0.0, zeroed)
+
+    def sensor(self, name: str) -> Tensor:
+        return self.sensordata[:, sensor_slice(self.model, name)]
+
+    def state(self) -> dict[str, Tensor]:
+        return {"state": self._state, "ctrl": self.ctrl, "sensordata": self.sensordata}

@@ -1,0 +1,115 @@
+"""MuJoCo Warp: all worlds in one set of kernels, recorded as a graph. The default on CUDA; also runs on the CPU.
+
+The tensors are views of Warp's arrays: nothing is copied between the simulator and torch.
+"""
+
+import mujoco
+import mujoco_warp as mjw
+import torch
+import warp as wp
+from torch import Tensor
+
+from torch_ppo.capture import capture_warp
+from torch_ppo.physics import PhysicsError, masked_write, sensor_slice
+
+wp.config.log_level = wp.LOG_WARNING
+wp.init()
+
+# Iteration limits of the solver are bits of `overflow` too, but reaching one is not a lost contact.
+CAPACITY_BITS = int(mjw.OverflowType.ALL) & ~int(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
+
+
+class WarpPhysics:
+    """See `torch_ppo.physics` for the contract.
+
+    nconmax:  contacts per world, on average over worlds; None takes MuJoCo Warp's default
+    njmax:    constraint rows in each world; None likewise
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        *,
+        device: torch.device,
+        capture: bool = True,
+        nconmax: int | None = None,
+        njmax: int | None = None,
+    ) -> None:
+        self.model, self.num_envs, self.device = model, num_envs, device
+        self._warp_device = wp.device_from_torch(device)
+        self._capture = capture
+        try:
+            with wp.ScopedDevice(self._warp_device):
+                self._model = mjw.put_model(model)
+                self._data = mjw.make_data(model, nworld=num_envs, nconmax=nconmax, njmax=njmax)
+        except NotImplementedError as error:
+            raise PhysicsError(f"MuJoCo Warp does not support this model: {error}") from None
+        # Printed from inside the kernels otherwise; the env reports `overflow` instead.
+        self._model.opt.warn_overflow = 0
+        data = self._data
+        self.qpos, self.qvel, self.act, self.ctrl, self.time, self.sensordata = map(
+            wp.to_torch, (data.qpos, data.qvel, data.act, data.ctrl, data.time, data.sensordata)
+        )
+        self._warmstart = wp.to_torch(data.qacc_warmstart)
+        self._overflow = wp.to_torch(data.overflow)
+        self._steps: dict[int, object] = {}
+        self._forward = None
+
+    def _ready(self, function: object) -> object:
+        """`function`, recorded if wanted, with the state that its trial run changed put back."""
+        if not self._capture:
+            return function
+        before = {name: tensor.clone() for name, tensor in self.state().items()}
+        replay = capture_warp(function, self._warp_device)
+        for name, tensor in self.state().items():
+            tensor.copy_(before[name])
+        return replay
+
+    def step(self, num_substeps: int) -> None:
+        if num_substeps not in self._steps:
+
+            def substeps() -> None:
+                with wp.ScopedDevice(self._warp_device):
+                    for _ in range(num_substeps):
+                        mjw.step(self._model, self._data)
+
+            self._steps[num_substeps] = self._ready(substeps)
+        self._steps[num_substeps]()
+
+    def forward(self) -> None:
+        if self._forward is None:
+
+            def forward() -> None:
+                with wp.ScopedDevice(self._warp_device):
+                    mjw.forward(self._model, self._data)
+
+            self._forward = self._ready(forward)
+        self._forward()
+
+    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
+        masked_write(mask, qpos, self.qpos)
+        masked_write(mask, qvel, self.qvel)
+        # A stale warm start would be the only trace of the episode before.
+        for zeroed in (self.time, self.act, self.ctrl, self._warmstart):
+            masked_write(mask, 0.0, zeroed)
+
+    @property
+    def overflow(self) -> Tensor:
+        """Capacity bits of each world, int32 `(num_envs,)`; they stay set until cleared."""
+        return self._overflow & CAPACITY_BITS
+
+    def sensor(self, name: str) -> Tensor:
+        return self.sensordata[:, sensor_slice(self.model, name)]
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "qpos": self.qpos,
+            "qvel": self.qvel,
+            "act": self.act,
+            "ctrl": self.ctrl,
+            "time": self.time,
+            "sensordata": self.sensordata,
+            "qacc_warmstart": self._warmstart,
+            "overflow": self._overflow,
+        }

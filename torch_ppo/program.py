@@ -1,0 +1,232 @@
+"""What the programs share and the library does not need: arguments, run folders, signals, the user's errors."""
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+import tyro
+
+from torch_ppo.checkpoint import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+    write_atomically,
+)
+from torch_ppo.config import Config, ConfigError, config_names, read_config, to_toml
+from torch_ppo.envs import make_task
+from torch_ppo.errors import UserError
+from torch_ppo.training_state import TrainingState
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """A UserError inside ends the program with its one line and exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncheckedConfig(Config):
+    """Settings of a run."""
+
+    def __post_init__(self) -> None:
+        """Checked once the command line has had its say, and outside of tyro, which would frame the message."""
+
+    def checked(self) -> Config:
+        return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train a task with PPO. Settings come from a configuration file; options override it."""
+
+    settings: tyro.conf.OmitArgPrefixes[UncheckedConfig]
+    config: str | None = None
+    """Configuration: a shipped name or a TOML file. By default the task's own; on a machine without CUDA, its _cpu one."""
+    resume: Path | None = None
+    """Run folder to go on with, from its last checkpoint, with its configuration."""
+    run_dir: Path | None = None
+    """Folder of the run; runs/ENV-DATE-sSEED by default."""
+
+
+# With --resume these may still be given; everything else is the run's own.
+RESUME_OVERRIDES = ("num_timesteps",)
+
+
+def default_config(env: str) -> tuple[str, str]:
+    """The configuration for a task on this machine, and why, for the first line of output."""
+    cpu = f"{env}_cpu"
+    if not torch.cuda.is_available() and cpu in config_names():
+        return cpu, f"no CUDA device; --config {env} for the GPU settings"
+    return env, "the task's own"
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
+    """Arguments with command line over file over defaults, and a line on where the settings come from.
+
+    Two passes: the file must be known before the options, whose defaults it gives.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--env", "--config", "--resume"):
+        first.add_argument(flag)
+    first.add_argument("--run-dir", "--run_dir")
+    known, _ = first.parse_known_args(argv)
+    if known.env is not None:
+        make_task(known.env)
+    if known.resume is not None:
+        if known.config or known.env or known.run_dir:
+            raise ConfigError("--resume goes on with a run as it was; leave out --env, --config and --run-dir")
+        folder = Path(known.resume)
+        find_checkpoint(folder)
+        name, why = str(folder / "config.toml"), "resumed run"
+        if not folder.is_dir() or not Path(name).is_file():
+            raise CheckpointError(f"{folder} is not a run folder: it has no config.toml")
+    elif known.config is not None:
+        name, why = known.config, "--config"
+    elif known.env is not None:
+        name, why = default_config(known.env)
+    elif {"-h", "--help"} & set(argv):
+        name, why = "cartpole", "--help"
+    else:
+        raise ConfigError("say what to train: --env cartpole, --config FILE or --resume RUN_FOLDER")
+    values = read_config(name)
+    values.setdefault("num_timesteps", 0)  # so that --num-timesteps can be the only place it is given
+    if known.env is not None:
+        values["env"] = known.env
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    default = TrainArguments(settings=UncheckedConfig(**values), config=known.config)
+    arguments = tyro.cli(TrainArguments, args=argv, default=default, prog="python -m torch_ppo.train")
+    return arguments, f"{Path(name).stem if why != 'resumed run' else name} ({why})"
+
+
+def open_run(parsed: tuple[TrainArguments, str]) -> tuple["RunFolder", TrainingState, str]:
+    """The run folder, the state to train from, and a few lines to introduce the run.
+
+    Everything that can be wrong is found before the folder is made.
+    """
+    arguments, source = parsed
+    if arguments.resume is not None:
+        folder = RunFolder(arguments.resume)
+        path = folder.checkpoint("last")
+        saved = load_checkpoint(path)
+        overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
+        config = Config(**{**saved["config"], **overrides})
+        _refuse_changes(arguments.settings, config)
+        state = TrainingState(config, make_task(config.env))
+        try:
+            state.load_checkpoint(saved)
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(f"{path} does not fit its configuration: {error}") from None
+        if state.training_steps >= config.num_training_steps:
+            raise ConfigError(
+                f"{arguments.resume} is complete at {state.env_steps:,} env steps; --num-timesteps "
+                f"{2 * config.num_timesteps} would go on"
+            )
+        folder.write_config(state.config)
+    else:
+        config = arguments.settings.checked()
+        folder = RunFolder.for_new_run(arguments.run_dir, config)
+        state = TrainingState(config, make_task(config.env))
+        restore(state)
+        folder.create(state.config)
+    config = state.config
+    start = f", from {state.env_steps:,} env steps" if state.training_steps else ""
+    engine = {"warp": "MuJoCo Warp", "mujoco": "C MuJoCo"}[config.physics]
+    introduction = (
+        f"{config.env}: {source}, seed {config.seed}, {engine} and PyTorch on {config.device}{start}\n"
+        f"{folder.path}  (tensorboard --logdir {folder.path.parent})"
+    )
+    return folder, state, introduction
+
+
+def _refuse_changes(given: Config, config: Config) -> None:
+    """ConfigError if an option given with --resume differs from the run's own setting."""
+    for field in dataclasses.fields(Config):
+        if getattr(given, field.name) != getattr(config, field.name):
+            flag = field.name.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} cannot change in a resumed run (it has {getattr(config, field.name)!r}); start a new run "
+                f"with --restore-checkpoint-path"
+            )
+
+
+class RunFolder:
+    """Where a run keeps its files; see docs/design.md section 6."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.policy = path / "policy.pt"
+
+    @classmethod
+    def for_new_run(cls, path: Path | None, config: Config) -> "RunFolder":
+        """Checks that the folder is free; creates nothing yet."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = path or Path("runs") / f"{config.env}-{stamp}-s{config.seed}"
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "is not empty" if path.is_dir() else "is a file"
+            raise ConfigError(f"--run-dir {path} {what}; name a new folder, or --resume a run")
+        for parent in path.parents:
+            if parent.exists() and not parent.is_dir():
+                raise ConfigError(f"--run-dir {path}: {parent} is a file")
+        return cls(path)
+
+    def create(self, config: Config) -> None:
+        """Makes the folder and writes the resolved configuration."""
+        try:
+            self.checkpoints.mkdir(parents=True)
+            self.write_config(config)
+        except OSError as error:
+            raise ConfigError(f"--run-dir {self.path} cannot be written: {error.strerror}") from None
+
+    def write_config(self, config: Config) -> None:
+        """config.toml; `--config` on it repeats the run."""
+        write_atomically(self.path / "config.toml", to_toml(config).encode())
+
+    def checkpoint(self, preferred: str) -> Path:
+        """The `preferred` checkpoint, or the last one."""
+        path = self.checkpoints / f"{preferred}.pt"
+        return path if path.exists() else self.checkpoints / "last.pt"
+
+    def save(self, state: TrainingState, *, named: bool, best: bool) -> None:
+        """Writes last.pt; also <env steps>.pt if `named`, and best.pt if `best`."""
+        names = ["last"] + [f"{state.env_steps}"] * named + ["best"] * best
+        save_checkpoint(state.checkpoint(), *(self.checkpoints / f"{name}.pt" for name in names))
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM: the first asks to stop after the training step, the second stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self.number = 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal, self.number = signal.Signals(number).name, number
+        print(f"\n{self.signal}: stopping after this training step; once more stops at once", flush=True)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Installs the handlers for the duration."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._handle) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)

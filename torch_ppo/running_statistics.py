@@ -1,0 +1,80 @@
+"""Running mean and standard deviation of observations.
+
+Source: brax/training/acme/running_statistics.py. Variances are population variances. "ema" is Brax's
+name for a mode whose rate is n / count, so that on one device it agrees with "welford" up to rounding;
+the difference that matters is that only "ema" obeys `until_count`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+STD_MIN, STD_MAX = 1e-6, 1e6
+
+
+def welford_update(
+    mean: Tensor, summed_variance: Tensor, count: Tensor, batch: Tensor, std_eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """New (mean, std, summed_variance), each `(dim,)`, after `batch` `(n, dim)`.
+
+    `count` `()` already includes the n rows of `batch`.
+    """
+    total = count.to(batch.dtype)
+    deviation = batch - mean
+    mean = mean + deviation.sum(0) / total
+    summed_variance = summed_variance + (deviation * (batch - mean)).sum(0)
+    std = torch.sqrt(summed_variance.clamp(min=0.0) / total + std_eps).clamp(STD_MIN, STD_MAX)
+    return mean, std, summed_variance
+
+
+def ema_update(
+    mean: Tensor, variance: Tensor, count: Tensor, batch: Tensor, std_eps: float, until_count: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """New (mean, std, variance), each `(dim,)`, after `batch` `(n, dim)`.
+
+    `count` `()` already includes the n rows. Nothing changes once it exceeds `until_count`.
+    """
+    rate = batch.shape[0] / count.to(batch.dtype)
+    if until_count is not None:
+        rate = torch.where(count > until_count, torch.zeros_like(rate), rate)
+    batch_variance, batch_mean = torch.var_mean(batch, 0, correction=0)
+    shift = batch_mean - mean
+    new_mean = mean + rate * shift
+    variance = variance + rate * (batch_variance - variance + shift * (batch_mean - new_mean))
+    std = torch.sqrt(variance.clamp(min=0.0) + std_eps).clamp(STD_MIN, STD_MAX)
+    return new_mean, std, variance
+
+
+class RunningStatistics(nn.Module):
+    """Statistics of one observation.
+
+    mean, std:        used by `normalize`                          (dim,)
+    summed_variance:  sum of squared deviations ("welford")
+                      or the variance itself ("ema")               (dim,)
+    count:            rows seen, int64                             ()
+    """
+
+    def __init__(
+        self, dim: int, *, mode: str = "welford", std_eps: float = 0.0, until_count: int | None = None
+    ) -> None:
+        super().__init__()
+        self.mode, self.std_eps, self.until_count = mode, std_eps, until_count
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        self.register_buffer("summed_variance", torch.zeros(dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, batch: Tensor) -> None:
+        """Takes all rows of `batch` `(..., dim)` into account, in place."""
+        batch = batch.reshape(-1, batch.shape[-1])
+        self.count += batch.shape[0]
+        if self.mode == "welford":
+            new = welford_update(self.mean, self.summed_variance, self.count, batch, self.std_eps)
+        else:
+            new = ema_update(self.mean, self.summed_variance, self.count, batch, self.std_eps, self.until_count)
+        for buffer, value in zip((self.mean, self.std, self.summed_variance), new, strict=True):
+            buffer.copy_(value)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """(x - mean) / std over the last axis; no clipping."""
+        return (x - self.mean) / self.std

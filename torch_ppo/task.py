@@ -1,0 +1,92 @@
+"""The contract between a task and everything else.
+
+A task is one file beside its MJCF. It reads only `qpos`, `qvel`, `act`, `ctrl`, `time` and named sensors of
+`physics`, so that it means the same on every engine, and its own `memory`: a dict of tensors `(num_envs, ...)`
+that `Env` allocates, resets and checkpoints.
+
+All methods are batched over envs and must not synchronise with the host or change shapes.
+"""
+
+from pathlib import Path
+
+import mujoco
+import torch
+from torch import Tensor
+
+from torch_ppo.physics import Physics, load_model, make_physics
+
+Memory = dict[str, Tensor]
+
+
+class Task:
+    """Base of all tasks; what it does not define here, a task must.
+
+    mjcf:             its model file
+    control_dt:       seconds between two actions; a multiple of the MJCF's timestep
+    episode_length:   time limit in env steps, where the configuration sets none
+    nconmax, njmax:   contacts and constraint rows per world for MuJoCo Warp; None lets it choose
+    metric_names:     keys of the metrics that `reward` returns
+    memory_kept:      memory that an automatic reset leaves alone
+    """
+
+    mjcf: Path
+    control_dt: float
+    episode_length: int = 1000
+    nconmax: int | None = None
+    njmax: int | None = None
+    metric_names: tuple[str, ...] = ()
+    memory_kept: tuple[str, ...] = ()
+
+    def make_model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return load_model(self.mjcf)
+
+    def make_physics(self, num_envs: int, *, device: torch.device, engine: str, capture: bool) -> Physics:
+        """The simulation of `num_envs` worlds."""
+        return make_physics(
+            self.make_model(),
+            num_envs,
+            device=device,
+            engine=engine,
+            capture=capture,
+            nconmax=self.nconmax,
+            njmax=self.njmax,
+        )
+
+    def make_memory(self, num_envs: int, device: torch.device) -> Memory:
+        """The task's own state, zero at first. Most tasks have none."""
+        return {}
+
+    def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
+        """Writes a start state for every env into `physics.qpos`, `physics.qvel` and `memory`, in place.
+
+        They are at the model's `qpos0`, zero velocity and zero memory when this is called.
+        """
+        raise NotImplementedError
+
+    def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
+        """Turns the action `(num_envs, action_dim)` into controls."""
+        physics.ctrl.copy_(action)
+
+    def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
+        """Advances `memory` after the physics has stepped."""
+
+    def observe(self, physics: Physics, memory: Memory) -> Tensor | dict[str, Tensor]:
+        """Observation `(num_envs, obs_dim)`, or a dict of several."""
+        raise NotImplementedError
+
+    def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reward `(num_envs,)` and the metrics `metric_names`, each `(num_envs,)`."""
+        raise NotImplementedError
+
+    def terminated(self, physics: Physics, memory: Memory) -> Tensor | None:
+        """Whether the task has ended, bool `(num_envs,)`; None if it never does."""
+        return None
+
+    def time_out(self, physics: Physics, memory: Memory) -> Tensor | None:
+        """Where `terminated` is a time limit of the task's own, bool `(num_envs,)` (for bootstrap_on_timeout)."""
+        return None
+
+    def action_dim(self, physics: Physics) -> int:
+        """Size of an action; by default one per actuator."""
+        return physics.ctrl.shape[1]

@@ -1,0 +1,301 @@
+"""Training: the loop, the library call `torch_ppo.train(environment, ...)`, and the program.
+
+python -m torch_ppo.train --env cartpole
+"""
+
+import copy
+import functools
+import math
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torch_ppo import distribution
+from torch_ppo.agent import Agent, NetworkFactory, Observation
+from torch_ppo.checkpoint import (
+    agent_from_checkpoint,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
+from torch_ppo.config import Config, ConfigError, did_you_mean, summary
+from torch_ppo.errors import UserError
+from torch_ppo.task import Task
+from torch_ppo.train_step import training_step
+from torch_ppo.training_state import TrainingState, clone
+from torch_ppo.update import METRICS
+
+Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+Metrics = dict[str, float]
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
+def run(
+    state: TrainingState,
+    *,
+    progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
+    save: Callable[[TrainingState, bool], None] = lambda state, best: None,
+    should_stop: Callable[[TrainingState], bool] = lambda state: False,
+) -> Metrics:
+    """Trains until the end, or until `should_stop` after a training step. Returns the last reported metrics.
+
+    The callbacks come where Brax has them. `save(state, best)` follows each evaluation.
+    """
+    config, metrics = state.config, {}
+    make_policy = policy_maker(state.agent)
+    steps_per_report = config.num_training_steps // config.num_eval_intervals
+    if state.training_steps == 0:
+        if state.evaluator and config.num_evals > 1:
+            metrics = state.evaluator()
+            progress_fn(0, metrics)
+        policy_params_fn(0, make_policy, params_of(state.agent))
+
+    while state.training_steps < config.num_training_steps:
+        take_training_step(state, progress_fn)
+        if config.num_resets_per_eval and state.training_steps % config.num_training_steps_per_epoch == 0:
+            state.env.reset()
+        if state.training_steps % steps_per_report == 0:
+            policy_params_fn(state.env_steps, make_policy, params_of(state.agent))
+            metrics, best = report(state)
+            if config.num_evals > 0:
+                progress_fn(state.env_steps, metrics)
+            save(state, best)
+        if should_stop(state):
+            break
+    return metrics if config.num_evals > 0 else {}
+
+
+def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], None]) -> None:
+    """One training step and its bookkeeping; the read of the metrics is where the host waits for the device."""
+    started = time.perf_counter()
+    minibatch_metrics = training_step(state.env, state.learner, state.batch, state.noise)
+    means = minibatch_metrics.mean(0).tolist()
+    seconds = time.perf_counter() - started
+    state.training_steps += 1
+    state.walltime += seconds
+    state.interval_time += seconds
+    state.interval_steps += 1
+    state.interval_sums = [total + mean for total, mean in zip(state.interval_sums, means, strict=True)]
+    if not math.isfinite(means[METRICS.index("total_loss")]):
+        raise DivergedError(
+            f"the loss became {means[METRICS.index('total_loss')]} at {state.env_steps:,} env steps; a smaller "
+            "learning_rate, max_grad_norm = 1.0 or a smaller reward_scaling may help"
+        )
+    if state.config.log_training_metrics:
+        losses = dict(zip(METRICS, minibatch_metrics.unbind(1), strict=True))
+        batch = state.batch
+        # Time is the first axis of the batch; episodes are counted sequence by sequence, as in Brax.
+        totals = {name: total.T for name, total in batch.episode_metrics.items()}
+        episode = state.episode_metrics.update(batch.episode_done.T, totals, losses)
+        if episode:
+            episode["episode/sps"] = state.config.env_step_per_training_step / seconds
+            progress_fn(state.env_steps, episode)
+
+
+def report(state: TrainingState) -> tuple[Metrics, bool]:
+    """Evaluates, and averages the loss metrics since the last report; also whether this is the best evaluation.
+
+    Brax averages the last epoch only and overstates sps with several resets per evaluation; this is the whole interval.
+    """
+    n, seconds = state.interval_steps, state.interval_time
+    metrics = {f"training/{name}": total / n for name, total in zip(METRICS, state.interval_sums, strict=True)}
+    metrics["training/sps"] = n * state.config.env_step_per_training_step / seconds
+    metrics["training/walltime"] = state.walltime
+    metrics["training/broken_envs"] = float(state.env.broken)
+    metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
+    state.interval_sums, state.interval_steps, state.interval_time = [0.0] * len(METRICS), 0, 0.0
+    best = False
+    if state.evaluator:
+        metrics = {**state.evaluator(), **metrics}
+        reward = metrics["eval/episode_reward"]
+        best = state.best is None or reward > state.best["reward"]
+        if best:
+            state.best = {"reward": reward, "env_steps": state.env_steps}
+    return metrics, best
+
+
+def warnings_in(metrics: Metrics) -> list[str]:
+    """What a report should say in words."""
+    warnings = []
+    if metrics.get("training/broken_envs"):
+        warnings.append(
+            f"warning: {metrics['training/broken_envs']:.0f} episodes so far were ended because the simulation "
+            "became inf or NaN"
+        )
+    if metrics.get("training/overflowed_envs"):
+        warnings.append(
+            f"warning: {metrics['training/overflowed_envs']:.0f} envs have exceeded a buffer of MuJoCo Warp and lost "
+            "contacts or constraints; raise the task's nconmax or njmax"
+        )
+    return warnings
+
+
+def params_of(agent: Agent) -> Params:
+    """Copies of (normalizer, policy, value) as state dicts, the `params` of Brax's callbacks."""
+    return tuple(clone(module.state_dict()) for module in (agent.normalizer, agent.policy, agent.value))
+
+
+def policy_maker(agent: Agent) -> Callable[..., Callable]:
+    """Brax's `make_policy`: `make_policy(params, deterministic=False)` gives `policy(observation, generator=None)`.
+
+    A policy maps an observation `(..., obs_dim)`, or a dict of them, to an action `(..., action_dim)` and extras
+    (empty if deterministic).
+    """
+
+    def make_policy(params: Params, deterministic: bool = False) -> Callable:
+        own = copy.deepcopy(agent)
+        for module, values in zip((own.normalizer, own.policy, own.value), params, strict=True):
+            module.load_state_dict(values)
+
+        @torch.no_grad()
+        def policy(
+            observation: Tensor | Observation, generator: torch.Generator | None = None
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            if isinstance(observation, Tensor):
+                observation = {own.policy_obs_key: observation}
+            loc, scale = own.policy_params(observation)
+            if deterministic:
+                return own.bijector.forward(loc), {}
+            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
+            raw_action = distribution.sample_raw(loc, scale, noise)
+            log_prob = distribution.log_prob(loc, scale, raw_action, own.bijector)
+            extras = {"log_prob": log_prob, "raw_action": raw_action, "loc": loc, "scale": scale}
+            return own.bijector.forward(raw_action), extras
+
+        return policy
+
+    return make_policy
+
+
+# Brax arguments without a meaning here: the only value that may be given, and why.
+UNSUPPORTED = {
+    "max_devices_per_host": ((None, 1), "training runs on one device"),
+    "wrap_env": ((True,), "the rules of an episode are part of Env"),
+    "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
+    "vision": ((False,), "pixel observations are not supported yet"),
+    "augment_pixels": ((False,), "pixel observations are not supported yet"),
+    "randomization_fn": ((None,), "domain randomisation is not supported yet"),
+    "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
+}
+
+
+def train(
+    environment: Task,
+    num_timesteps: int,
+    *,
+    eval_env: Task | None = None,
+    network_factory: NetworkFactory | dict[str, object] | None = None,
+    progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
+    restore_params: Params | None = None,
+    **settings: object,
+) -> tuple[Callable, Params, Metrics]:
+    """Trains `environment` and returns `(make_policy, params, metrics)`; the counterpart of `brax...ppo.train`.
+
+    environment:       a task, or the name of one of ours
+    num_timesteps:     env steps to train for, at least; 0 only initialises (and restores)
+    eval_env:          another task for evaluation
+    network_factory:   a dict of Brax's factory options, or a function (policy_obs_dim, value_obs_dim,
+                       action_dim) -> (policy, value) of modules as in `torch_ppo.networks`
+    progress_fn:       called with (env steps, metrics) at every report
+    policy_params_fn:  called with (env steps, make_policy, params) at step 0 and before every report
+    restore_params:    (normalizer, policy, value) to start from; comes before `restore_checkpoint_path`
+    settings:          every field of `Config`, with Brax's names and defaults
+
+    Raises ConfigError for a value that cannot work and DivergedError if the loss becomes NaN.
+    """
+    for name, (allowed, reason) in UNSUPPORTED.items():
+        if name in settings and settings.pop(name) not in allowed:
+            raise ConfigError(f"{name} is not supported: {reason}")
+    if isinstance(network_factory, dict):
+        settings |= network_factory
+        network_factory = None
+    known = Config.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown argument {name!r}{did_you_mean(name, known)}")
+    if isinstance(environment, str):
+        settings["env"] = environment
+        from torch_ppo.envs import make_task  # the one place where the trainer meets its tasks
+
+        environment = make_task(environment)
+    # With 0 the networks are still made, so the rest of the configuration is checked as for one training step.
+    config = Config(num_timesteps=num_timesteps or 1, **settings)
+    state = TrainingState(config, environment, eval_task=eval_env, network_factory=network_factory)
+    restore(state, restore_params)
+    metrics = {}
+    if num_timesteps:
+        metrics = run(state, progress_fn=progress_fn, policy_params_fn=policy_params_fn, save=save_extra)
+    return policy_maker(state.agent), params_of(state.agent), metrics
+
+
+def save_extra(state: TrainingState, best: bool) -> None:
+    """A checkpoint in `save_checkpoint_path`, named by env steps, if the configuration sets one."""
+    if state.config.save_checkpoint_path is not None:
+        save_checkpoint(state.checkpoint(), Path(state.config.save_checkpoint_path) / f"{state.env_steps:012d}.pt")
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.train`."""
+    # Only the program needs these, and TensorBoard takes a while to import.
+    from torch_ppo.export import export_policy
+    from torch_ppo.logger import MetricsLog, Progress
+    from torch_ppo.program import StopRequest, open_run, parse_arguments, user_errors
+
+    with user_errors(), StopRequest().listening() as stop:
+        folder, state, introduction = open_run(parse_arguments(sys.argv[1:]))
+        config = state.config
+        print(introduction, summary(config), sep="\n", flush=True)
+        resumed = state.training_steps > 0
+        log = MetricsLog(folder.path, resume_step=state.env_steps if resumed else None)
+        progress = Progress(config.total_env_steps, state.env_steps)
+
+        def on_progress(step: int, metrics: Metrics) -> None:
+            log.write(step, metrics)
+            progress.report(step, metrics)
+            for warning in warnings_in(metrics):
+                progress.message(warning)
+
+        def on_save(state: TrainingState, best: bool) -> None:
+            folder.save(state, named=True, best=best)
+            save_extra(state, best)
+
+        def should_stop(state: TrainingState) -> bool:
+            progress.update(state.env_steps)
+            return stop.signal is not None
+
+        try:
+            run(state, progress_fn=on_progress, save=on_save, should_stop=should_stop)
+        finally:
+            log.close()
+        if state.training_steps < config.num_training_steps:
+            folder.save(state, named=False, best=False)
+            progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
+            progress.message(f"  python -m torch_ppo.train --resume {folder.path}")
+            sys.exit(128 + stop.number)
+        best = folder.checkpoint("best")
+        export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)
+        progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
+
+
+class _CallableModule(types.ModuleType):
+    """`torch_ppo.train` is this module as well as the library call, whichever way it was imported."""
+
+    @functools.wraps(train)
+    def __call__(self, *args: object, **kwargs: object) -> tuple[Callable, Params, Metrics]:
+        return train(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+if __name__ == "__main__":
+    main()

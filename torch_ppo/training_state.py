@@ -1,0 +1,189 @@
+"""Everything that a run holds and a checkpoint saves."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+import torch_ppo
+from torch_ppo.agent import NetworkFactory, make_agent
+from torch_ppo.collect import allocate_batch
+from torch_ppo.config import Config, ConfigError
+from torch_ppo.env import Env
+from torch_ppo.episode_metrics import EpisodeMetrics
+from torch_ppo.evaluate import Evaluator
+from torch_ppo.noise import GeneratorNoise, make_generators
+from torch_ppo.task import Task
+from torch_ppo.update import METRICS, Learner
+
+FORMAT = 1
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for a `device` setting; ConfigError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device is {name!r}, but must be auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {name!r}, but must be auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device is {name!r}, but there is no CUDA device here; cpu would work")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise ConfigError(f"device is {name!r}, but there are only {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def resolve_config(config: Config, task: Task) -> Config:
+    """The configuration with what was left open filled in: device, engine, capture level, episode length."""
+    device = resolve_device(config.device)
+    engine = config.physics
+    if engine == "auto":
+        engine = "warp" if device.type == "cuda" else "mujoco"
+    if engine == "mujoco" and device.type != "cpu":
+        raise ConfigError(f"physics = mujoco runs on the CPU, not on {config.device}; warp would work there")
+    capture = config.capture
+    if capture == "auto":
+        capture = "physics" if engine == "warp" else "none"
+    return dataclasses.replace(
+        config,
+        device=str(device),
+        physics=engine,
+        capture=capture,
+        episode_length=config.episode_length or task.episode_length,
+    )
+
+
+def copy_into(live: object, saved: object, path: str = "") -> None:
+    """Copies saved tensors into live ones of the same structure, in place; ValueError names a mismatch."""
+    if isinstance(live, Tensor):
+        if not isinstance(saved, Tensor) or live.shape != saved.shape:
+            found = tuple(saved.shape) if isinstance(saved, Tensor) else saved
+            raise ValueError(f"{path} is {found} in the checkpoint, but {tuple(live.shape)} here")
+        live.copy_(saved)
+        return
+    if not isinstance(saved, dict) or live.keys() != saved.keys():
+        raise ValueError(f"{path or 'the state'} has other entries in the checkpoint")
+    for name, value in live.items():
+        copy_into(value, saved[name], f"{path}.{name}" if path else name)
+
+
+def clone(live: object) -> object:
+    """A copy of a nested dict of tensors."""
+    if isinstance(live, Tensor):
+        return live.detach().clone()
+    return {name: clone(value) for name, value in live.items()}
+
+
+class TrainingState:
+    """Envs, agent, optimizer, random state and counters of one run.
+
+    training_steps:   done so far; env_steps follows from it
+    interval_sums:    sums over training steps since the last report, per loss metric
+    interval_steps:   training steps since the last report
+    interval_time:    seconds spent in them
+    walltime:         seconds spent in training steps
+    best:             highest eval/episode_reward so far and its env steps, or None
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        *,
+        eval_task: Task | None = None,
+        network_factory: NetworkFactory | None = None,
+    ) -> None:
+        self.config = config = resolve_config(config, task)
+        self.device = torch.device(config.device)
+        self.generators = make_generators(config.seed, self.device)
+        self.env = self._make_env(task, config.num_envs, "env", auto_reset=config.auto_reset)
+        self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
+        self.agent = make_agent(
+            config,
+            self.observation_sizes,
+            self.action_dim,
+            generator=self.generators["init"],
+            network_factory=network_factory,
+        ).to(self.device)
+        self.learner = Learner(self.agent, config)
+        self.batch = allocate_batch(config, self.env, self.agent)
+        self.noise = GeneratorNoise(self.generators["train"])
+        self.evaluator = None
+        if config.run_evals and config.num_evals > 0:
+            eval_env = self._make_env(eval_task or task, config.num_eval_envs, "eval_env")
+            eval_noise = GeneratorNoise(self.generators["eval"])
+            self.evaluator = Evaluator(eval_env, self.agent, eval_noise, deterministic=config.deterministic_eval)
+        self.episode_metrics = EpisodeMetrics(
+            config.training_metrics_steps or config.env_step_per_training_step, action_repeat=config.action_repeat
+        )
+        self.training_steps = 0
+        self.walltime = 0.0
+        self.interval_sums = [0.0] * len(METRICS)
+        self.interval_steps = 0
+        self.interval_time = 0.0
+        self.best: dict[str, float] | None = None
+
+    def _make_env(self, task: Task, num_envs: int, stream: str, *, auto_reset: str = "cached") -> Env:
+        config = self.config
+        return Env(
+            task,
+            num_envs,
+            episode_length=config.episode_length,
+            device=self.device,
+            generator=self.generators[stream],
+            action_repeat=config.action_repeat,
+            auto_reset=auto_reset,
+            engine=config.physics,
+            capture=config.capture != "none",
+        )
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps collected so far."""
+        return self.training_steps * self.config.env_step_per_training_step
+
+    def checkpoint(self) -> dict[str, object]:
+        """Copies of everything that a run needs to go on exactly; only tensors and plain values."""
+        return {
+            "format": FORMAT,
+            "version": torch_ppo.__version__,
+            "config": dataclasses.asdict(self.config),
+            "observation_sizes": self.observation_sizes,
+            "action_dim": self.action_dim,
+            "agent": clone(self.agent.state_dict()),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "env": clone(self.env.state()),
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "env_steps": self.env_steps,
+            "training_steps": self.training_steps,
+            "walltime": self.walltime,
+            "eval_walltime": self.evaluator.walltime if self.evaluator else 0.0,
+            "interval": {"sums": self.interval_sums, "steps": self.interval_steps, "time": self.interval_time},
+            "episode_metrics": self.episode_metrics.state(),
+            "best": self.best,
+        }
+
+    def load_checkpoint(self, saved: dict[str, object]) -> None:
+        """Goes on from a checkpoint of the same configuration. ValueError if it does not fit."""
+        if torch.device(saved["config"]["device"]).type != self.device.type:
+            raise ValueError(
+                f"the run was on {saved['config']['device']}, this is {self.device}; its random state differs"
+            )
+        self.agent.load_state_dict(saved["agent"])
+        self.learner.load_optimizer(saved["optimizer"])
+        copy_into(self.env.state(), saved["env"])
+        for name, generator in self.generators.items():
+            generator.set_state(saved["generators"][name].cpu())
+        self.training_steps = saved["training_steps"]
+        self.walltime = saved["walltime"]
+        if self.evaluator:
+            self.evaluator.walltime = saved["eval_walltime"]
+        interval = saved["interval"]
+        self.interval_sums, self.interval_steps = list(interval["sums"]), interval["steps"]
+        self.interval_time = interval["time"]
+        self.episode_metrics.load_state(saved["episode_metrics"])
+        self.best = saved["best"]
