@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 MIN_STD = 0.001
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+SOFTPLUS_THRESHOLD = 40.0  # linear above; torch's default of 20 is visible in float64
 
 
 class Bijector(NamedTuple):
@@ -29,7 +30,7 @@ class Bijector(NamedTuple):
 
 def tanh_log_det(x: Tensor) -> Tensor:
     """log(1 - tanh(x)^2), elementwise, stable for any x."""
-    return 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
+    return 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x, threshold=SOFTPLUS_THRESHOLD))
 
 
 DISTRIBUTIONS = {
@@ -41,7 +42,7 @@ DISTRIBUTIONS = {
 def tanh_normal_params(logits: Tensor, min_std: float = MIN_STD, var_scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """Splits network outputs `(..., 2 * action_dim)` into loc and scale, each `(..., action_dim)`."""
     loc, raw_scale = logits.chunk(2, dim=-1)
-    return loc, (F.softplus(raw_scale) + min_std) * var_scale
+    return loc, (F.softplus(raw_scale, threshold=SOFTPLUS_THRESHOLD) + min_std) * var_scale
 
 
 def sample_raw(loc: Tensor, scale: Tensor, noise: Tensor) -> Tensor:

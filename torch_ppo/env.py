@@ -157,7 +157,7 @@ class Env:
     def _count(self, was_done: Tensor, broken: Tensor, metrics: dict[str, Tensor]) -> None:
         """Adds this step to the totals of its episode."""
         for name, value in self.metrics.items():
-            torch.where(broken, 0.0, metrics[name], out=value)
+            value.copy_(metrics[name]).masked_fill_(broken, 0.0)
         added = {"sum_reward": self.reward, "length": self.action_repeat, **self.metrics}
         for name, total in self.episode_metrics.items():
             total.masked_fill_(was_done, 0.0)

@@ -92,11 +92,12 @@ def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float) -> Ten
     Not divided by kappa. Source: Dabney et al. 2017 (QR-DQN), as in Brax.
     """
     num_quantiles = quantiles.shape[-1]
-    tau = (torch.arange(num_quantiles, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / num_quantiles
+    # float32 whatever the rest is, as in Brax
+    tau = (torch.arange(num_quantiles, dtype=torch.float32, device=quantiles.device) + 0.5) / num_quantiles
     error = targets[..., None] - quantiles
     size = error.abs()
     huber = torch.where(size <= kappa, 0.5 * error.square(), kappa * (size - 0.5 * kappa))
-    return ((tau - (error < 0).to(error.dtype)).abs() * huber).mean()
+    return ((tau - (error < 0).to(tau.dtype)).abs() * huber).mean()
 
 
 def squared_value_loss(values: Tensor, targets: Tensor, old_values: Tensor | None, clip: float | None) -> Tensor:

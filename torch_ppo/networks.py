@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from torch_ppo.distribution import tanh_normal_params
 
@@ -78,9 +79,52 @@ INITIALIZERS: dict[str, Callable[..., Initializer]] = {
 }
 
 
-def dense(in_dim: int, out_dim: int, kernel_init: Initializer, generator: torch.Generator | None) -> nn.Linear:
+class _OneDNNLinear(torch.autograd.Function):
+    """F.linear for training on the CPU in float32, its two large products by oneDNN instead of MKL.
+
+    On AMD processors MKL's float32 product reaches 90 to 120 GFLOP/s on two cores where oneDNN's reaches 150 to 180,
+    and torch offers no switch. The weight gradient is as fast in MKL.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.ops.mkldnn._linear_pointwise(grad, weight.t().contiguous(), None, "none", [], "")
+        rows = grad.flatten(0, -2)
+        return grad_x, rows.t() @ x.flatten(0, -2), rows.sum(0)
+
+
+class Dense(nn.Linear):
+    """nn.Linear, by the fastest way that there is."""
+
+    # Multiply-adds above which oneDNN pays; below, its call costs more than it saves.
+    ONEDNN_MIN_WORK = 1 << 24
+    HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = x.numel() * self.out_features >= self.ONEDNN_MIN_WORK
+        if (
+            large
+            and self.HAS_ONEDNN
+            and torch.is_grad_enabled()
+            and x.device.type == "cpu"
+            and x.dtype == torch.float32
+        ):
+            return _OneDNNLinear.apply(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
+def dense(in_dim: int, out_dim: int, kernel_init: Initializer, generator: torch.Generator | None) -> Dense:
     """A linear layer with zero bias and an initialised weight."""
-    layer = nn.Linear(in_dim, out_dim)
+    layer = Dense(in_dim, out_dim)
     kernel_init(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,0 +1,156 @@
+"""Configuration: the guide's arithmetic, worked out by hand, and what is refused."""
+
+import dataclasses
+import tomllib
+
+import pytest
+
+from torch_ppo.config import Config, ConfigError, config_names, load_config, read_config, summary, to_toml
+from torch_ppo.envs import ENVS
+
+
+def test_guide_settings_give_the_known_arithmetic():
+    config = load_config("cartpole")
+    assert config.env_step_per_training_step == 327_680  # 1024 sequences * 32 minibatches * 10 steps
+    assert config.num_unrolls_per_env == 32  # 32,768 sequences over 1024 envs
+    assert config.batch_size * config.unroll_length == 10_240
+    assert config.sgd_steps_per_training_step == 256  # 32 minibatches * 8 passes
+    assert config.num_epochs == 9
+    assert config.num_training_steps_per_epoch == 21  # ceil(60e6 / (9 * 327,680)) = ceil(20.35)
+    assert config.total_env_steps == 61_931_520
+    assert config.eval_env_steps == tuple(6_881_280 * i for i in range(10))
+    text = summary(config)
+    for number in ("327,680", "32 unrolls", "1,024 sequences", "10,240", "256 steps", "9 epochs", "21", "61,931,520"):
+        assert number in text
+
+
+def test_guide_settings_are_verbatim():
+    """reference values of the guide, typed from it."""
+    assert read_config("cartpole") == {
+        "env": "cartpole",
+        "num_timesteps": 60_000_000,
+        "num_evals": 10,
+        "reward_scaling": 0.1,
+        "episode_length": 150,
+        "normalize_observations": True,
+        "unroll_length": 10,
+        "num_minibatches": 32,
+        "num_updates_per_batch": 8,
+        "discounting": 0.97,
+        "learning_rate": 1e-3,
+        "clipping_epsilon": 0.2,
+        "entropy_cost": 1e-3,
+        "num_envs": 1024,
+        "batch_size": 1024,
+        "seed": 0,
+    }
+
+
+def test_playground_suite_arithmetic():
+    """DM Control settings of MuJoCo Playground: 88,473,600 env steps in 90 training steps."""
+    config = Config(
+        num_timesteps=60_000_000,
+        num_evals=10,
+        unroll_length=30,
+        num_minibatches=32,
+        num_updates_per_batch=16,
+        num_envs=2048,
+        batch_size=1024,
+        num_resets_per_eval=10,
+    )
+    assert config.env_step_per_training_step == 983_040
+    assert config.num_unrolls_per_env == 16
+    assert config.num_training_steps == 90
+    assert config.total_env_steps == 88_473_600
+    assert config.num_training_steps * config.sgd_steps_per_training_step == 46_080
+
+
+def test_every_task_has_a_config_and_every_config_a_task():
+    assert {name.removesuffix("_cpu") for name in config_names()} == set(ENVS)
+    for name in config_names():
+        assert load_config(name).env == name.removesuffix("_cpu")
+
+
+def test_toml_round_trip():
+    config = load_config("cartpole", max_grad_norm=1.0, policy_hidden_layer_sizes=(64, 32), learning_rate=1e-5)
+    assert Config(**tomllib.loads(to_toml(config))) == config
+
+
+def test_num_evals_edge_cases():
+    def at(**settings):
+        return Config(num_timesteps=1000, batch_size=4, num_minibatches=4, unroll_length=5, **settings)
+
+    assert at(num_evals=0).eval_env_steps == ()
+    assert at(num_evals=1).eval_env_steps == (1040,)  # 13 training steps of 80
+    assert at(num_evals=3, num_resets_per_eval=2).eval_env_steps == (0, 640, 1280)
+    assert at(num_evals=3, run_evals=False).eval_env_steps == (560, 1120)  # 7 training steps each
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_envs": 0}, ["num_envs", "0", "greater than 0"]),
+        ({"unroll_length": -3}, ["unroll_length", "-3"]),
+        ({"num_timesteps": 0}, ["num_timesteps"]),
+        ({"learning_rate": float("nan")}, ["learning_rate", "nan", "finite"]),
+        ({"reward_scaling": float("inf")}, ["reward_scaling", "inf"]),
+        ({"discounting": 1.5}, ["discounting", "1.5", "between 0 and 1"]),
+        ({"num_envs": 2.5}, ["num_envs", "2.5", "an int"]),
+        ({"normalize_observations": "yes"}, ["normalize_observations", "yes"]),
+        ({"activation": "swich"}, ["swich", "swish"]),
+        ({"auto_reset": "never"}, ["auto_reset", "cached", "random"]),
+        ({"policy_hidden_layer_sizes": ()}, ["policy_hidden_layer_sizes"]),
+        ({"value_hidden_layer_sizes": (64, 0)}, ["value_hidden_layer_sizes"]),
+        ({"batch_size": 33}, ["1056", "num_envs = 1024", "batch_size 32 or 64", "num_envs 528"]),
+        ({"use_distributional_critic": True}, ["clipping_epsilon_value"]),
+        ({"init_noise_std": 0.5}, ["init_noise_std", "no effect", "normal"]),
+        ({"normalize_until_count": 10}, ["normalize_until_count", "ema"]),
+        ({"episode_length": 1, "action_repeat": 2}, ["episode_length", "action_repeat"]),
+    ],
+)
+def test_bad_values_name_the_value_and_the_rule(settings, words):
+    with pytest.raises(ConfigError) as error:
+        load_config("cartpole", **settings)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_divisible_proposals_do_work():
+    """The sizes that the message proposes are accepted."""
+    for settings in ({"batch_size": 32}, {"batch_size": 64}, {"batch_size": 33, "num_envs": 528}):
+        assert load_config("cartpole", **settings).num_unrolls_per_env >= 1
+
+
+def test_files(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("num_timesteps = 10\nlearning_rte = 1e-3\n")
+    with pytest.raises(ConfigError, match=r"learning_rte.*learning_rate"):
+        load_config(str(path))
+    path.write_text("num_timesteps = \n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(str(path))
+    path.write_text("seed = 1\n")
+    with pytest.raises(ConfigError, match="num_timesteps"):
+        load_config(str(path))
+    with pytest.raises(ConfigError, match="cartpole"):
+        load_config("cartpol")
+
+
+def test_every_field_is_documented():
+    """The command line shows the string under each field; none may be missing."""
+    import ast
+    import inspect
+
+    import torch_ppo.config
+
+    (cls,) = (
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(torch_ppo.config)))
+        if isinstance(node, ast.ClassDef) and node.name == "Config"
+    )
+    documented = {
+        field.target.id
+        for field, text in zip(cls.body, cls.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    assert documented == {field.name for field in dataclasses.fields(Config)}
