@@ -22,7 +22,7 @@ from torch_ppo.losses import LossInputs
 from torch_ppo.networks import make_ppo_networks
 from torch_ppo.running_statistics import RunningStatistics
 from torch_ppo.train_step import learn, training_step
-from torch_ppo.update import METRICS, Learner, adaptive_learning_rate
+from torch_ppo.update import METRICS, Learner, adaptive_learning_rate, per_parameter
 
 NETWORKS = ("policy", "value")
 
@@ -191,6 +191,16 @@ def load_normalizer(agent: Agent, case: Case, prefix: str = "in/") -> None:
                     buffer.copy_(case[recorded])
 
 
+def in_order(learner: Learner, tensors: Mapping[nn.Parameter, Tensor]) -> Tensor:
+    """One tensor per parameter as a vector in the order of `learner.flat`."""
+    return torch.cat([tensors[parameter].flatten() for parameter in learner.parameters])
+
+
+def by_parameter(learner: Learner, vector: Tensor) -> dict[nn.Parameter, Tensor]:
+    """The inverse."""
+    return dict(zip(learner.parameters, per_parameter(vector, learner.parameters), strict=True))
+
+
 def load_adam(learner: Learner, step: Case) -> None:
     """Adam's state before a training step that is not the first: count, moments, and the rate of the last SGD step."""
     mean, square = (
@@ -199,10 +209,8 @@ def load_adam(learner: Learner, step: Case) -> None:
     count = step["in/adam_count"].to(torch.float32)
     before = step.step(int(step.path.rpartition("step")[2]) - 1)
     saved = learner.optimizer.state_dict()
-    saved["state"] = {
-        i: {"step": count.clone(), "exp_avg": mean[parameter], "exp_avg_sq": square[parameter]}
-        for i, parameter in enumerate(learner.parameters)
-    }
+    moments = {"exp_avg": mean, "exp_avg_sq": square}
+    saved["state"] = {0: {"step": count} | {name: in_order(learner, moment) for name, moment in moments.items()}}
     saved["param_groups"][0]["lr"] = before["out/metrics/learning_rate"][-1, -1]
     learner.load_optimizer(saved)
 
@@ -319,8 +327,8 @@ def test_loss(case: Case) -> None:
 
     everything = torch.arange(batch.reward.shape[1])
     observation, bootstrap_observation, data = batch.minibatch(everything)
-    gradients, metrics = learner.gradients(observation, bootstrap_observation, data, noise)
-    outputs = metrics | to_flat(agent, case, dict(zip(learner.parameters, gradients, strict=True)), "grad_")
+    gradient, metrics = learner.gradients(observation, bootstrap_observation, data, noise)
+    outputs = metrics | to_flat(agent, case, by_parameter(learner, gradient), "grad_")
     outputs |= loss_terms(agent, config, observation, bootstrap_observation, data, noise)
     case.check(outputs, without=("mid_ratio",))
 
@@ -443,8 +451,7 @@ def watch(learner: Learner, case: Case) -> list[dict[str, Tensor]]:
     seen = []
 
     def after_sgd_step(*_: object) -> None:
-        parameters = {parameter: parameter.detach() for parameter in learner.parameters}
-        gradients = {parameter: parameter.grad for parameter in learner.parameters}
+        parameters, gradients = (by_parameter(learner, x) for x in (learner.flat.detach(), learner.flat.grad))
         seen.append(to_flat(learner.agent, case, parameters) | to_flat(learner.agent, case, gradients, prefix="grad_"))
 
     learner.optimizer.register_step_post_hook(after_sgd_step)

@@ -3,6 +3,7 @@
 `torch_ppo.train(environment, ...)` is the library call, `python -m torch_ppo.train` the program.
 """
 
+import importlib
 import os
 from pathlib import Path
 
@@ -10,8 +11,15 @@ __version__ = "0.1.0"
 
 # OpenMP threads that spin between torch's operations take the cores from MuJoCo's threads (collecting becomes
 # up to 15 times slower on two cores). Read when torch is first imported, so it acts if torch_ppo comes first.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # In a checkout envs/ and configs/ lie beside this folder; a wheel carries them inside it.
 if not (Path(__file__).parent / "envs").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
+
+
+def __getattr__(name: str) -> object:
+    # Not imported up here: `python -m torch_ppo.train` must be the first to load that module.
+    if name == "train":
+        return importlib.import_module("torch_ppo.train")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,7 +42,8 @@ DISTRIBUTIONS = {
 def tanh_normal_params(logits: Tensor, min_std: float = MIN_STD, var_scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """Splits network outputs `(..., 2 * action_dim)` into loc and scale, each `(..., action_dim)`."""
     loc, raw_scale = logits.chunk(2, dim=-1)
-    return loc, (F.softplus(raw_scale, threshold=SOFTPLUS_THRESHOLD) + min_std) * var_scale
+    scale = F.softplus(raw_scale, threshold=SOFTPLUS_THRESHOLD) + min_std
+    return loc, scale if var_scale == 1.0 else scale * var_scale
 
 
 def sample_raw(loc: Tensor, scale: Tensor, noise: Tensor) -> Tensor:

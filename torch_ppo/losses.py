@@ -55,6 +55,21 @@ METRICS = (
 )
 
 
+def reverse_scan(x: Tensor, decay: Tensor) -> Tensor:
+    """y with y[t] = x[t] + decay[t] * y[t + 1] over the first axis of `(T, B)` tensors, y[T] = 0.
+
+    In ceil(log2(T)) rounds of whole-tensor operations (Hillis and Steele 1986): after a round, y[t] and decay[t]
+    stand for twice as many steps as before. T operations on `(B,)` would be launched one by one.
+    """
+    steps = 1
+    while steps < x.shape[0]:
+        x = torch.cat([torch.addcmul(x[:-steps], decay[:-steps], x[steps:]), x[-steps:]])
+        # The last rows reach the end already; their decay is not used again.
+        decay = torch.cat([decay[:-steps] * decay[steps:], decay[-steps:]])
+        steps *= 2
+    return x
+
+
 def compute_gae(
     truncation: Tensor,
     termination: Tensor,
@@ -75,12 +90,7 @@ def compute_gae(
     discounts = discount * (1.0 - termination)
     next_values = torch.cat([values[1:], bootstrap_value[None]])  # (T, B)
     deltas = keep * (rewards + discounts * next_values - values)
-    decays = discounts * keep * lambda_
-    accumulated = torch.empty_like(deltas)
-    running = torch.zeros_like(bootstrap_value)
-    for t in range(deltas.shape[0] - 1, -1, -1):
-        running = torch.addcmul(deltas[t], decays[t], running, out=accumulated[t])
-    vs = accumulated + values
+    vs = values + reverse_scan(deltas, discounts * keep * lambda_)
     next_vs = torch.cat([vs[1:], bootstrap_value[None]])  # (T, B)
     advantages = keep * (rewards + discounts * next_vs - values)
     return vs, advantages

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_ppo import losses
 from torch_ppo.agent import Agent, Observation
@@ -55,9 +55,28 @@ def adaptive_learning_rate(
     return torch.where(too_large, lower, torch.where(too_small, higher, learning_rate))
 
 
-class Learner:
-    """The agent with its optimizer and loss.
+def flatten_parameters(parameters: list[nn.Parameter]) -> nn.Parameter:
+    """One vector of all parameters, of which they become views.
 
+    Clipping, Adam and a gradient all-reduce are then one operation each instead of one per layer, which is what an SGD
+    step of small networks spends much of its time on.
+    """
+    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    for parameter, part in zip(parameters, per_parameter(flat.detach(), parameters), strict=True):
+        parameter.data = part
+    return flat
+
+
+def per_parameter(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Views of `vector` `(num_parameters,)`, a flat parameter vector or gradient, in the parameters' shapes."""
+    parts = vector.split([parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
+class Learner:
+    """The agent with its optimizer and loss. The agent must be on its device already.
+
+    flat:     all parameters of policy and value network, in this order     (num_parameters,)
     metrics:  of every minibatch of the last `update`, columns `METRICS`   (updates * minibatches, len(METRICS))
     """
 
@@ -65,11 +84,12 @@ class Learner:
         self.agent, self.config = agent, config
         self.loss = loss_from_config(config, agent)
         self.parameters = [*agent.policy.parameters(), *agent.value.parameters()]
-        device, dtype = self.parameters[0].device, self.parameters[0].dtype
+        self.flat = flatten_parameters(self.parameters)
+        device, dtype = self.flat.device, self.flat.dtype
         # A tensor, so that schedules change it in place on the device.
         self.learning_rate = torch.tensor(config.learning_rate, device=device, dtype=dtype)
         self.optimizer = torch.optim.Adam(
-            self.parameters, lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
+            [self.flat], lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
         self.metrics = torch.zeros(config.sgd_steps_per_training_step, len(METRICS), device=device, dtype=dtype)
 
@@ -83,8 +103,8 @@ class Learner:
 
     def gradients(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Gradients of the minibatch's loss, one per parameter, not yet clipped, and the loss metrics.
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradient `(num_parameters,)` of the minibatch's loss, not yet clipped, and the loss metrics.
 
         Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax.
         """
@@ -100,14 +120,15 @@ class Learner:
             bootstrap_value=bootstrap_value,
             entropy_noise=entropy_noise,
         )
-        return torch.autograd.grad(total_loss, self.parameters), metrics
+        gradients = torch.autograd.grad(total_loss, self.parameters)
+        return torch.cat([gradient.flatten() for gradient in gradients]), metrics
 
     def sgd_step(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
     ) -> Tensor:
         """One minibatch: loss, gradients, adaptive learning rate, clipping, Adam. Returns `(len(METRICS),)`."""
         config = self.config
-        gradients, metrics = self.gradients(observation, bootstrap_observation, data, entropy_noise)
+        gradient, metrics = self.gradients(observation, bootstrap_observation, data, entropy_noise)
         with torch.no_grad():
             if config.adaptive_kl:
                 new = adaptive_learning_rate(
@@ -118,12 +139,10 @@ class Learner:
                     max_lr=config.learning_rate_schedule_max_lr,
                 )
                 self.learning_rate.copy_(new)
-            norm = torch.nn.utils.get_total_norm(gradients)
+            norm = gradient.norm()
             if config.max_grad_norm is not None:
-                factor = global_norm_factor(norm, config.max_grad_norm)
-                gradients = [gradient * factor for gradient in gradients]
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+                gradient *= global_norm_factor(norm, config.max_grad_norm)
+            self.flat.grad = gradient
             self.optimizer.step()
             return torch.stack([*(metrics[name] for name in losses.METRICS), norm, self.learning_rate])
 
