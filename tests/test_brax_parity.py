@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import torch_ppo
 from tests.golden_data import ARRAYS, Case, RecordedNoise, cases, flatten, unflatten
 from tests.toy import ToyTask
 from torch_ppo import distribution, losses
@@ -18,6 +19,8 @@ from torch_ppo.collect import Batch, allocate_batch, collect
 from torch_ppo.config import Config
 from torch_ppo.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.env import Env
+from torch_ppo.episode_metrics import EpisodeMetrics
+from torch_ppo.evaluate import Evaluator
 from torch_ppo.losses import LossInputs
 from torch_ppo.networks import make_ppo_networks
 from torch_ppo.running_statistics import RunningStatistics
@@ -517,3 +520,86 @@ def test_training_steps(case: Case) -> None:
         step.check(learning_outputs(learner, seen), without=("first_grad",))
     means = torch.cat(metrics).mean(0)
     case.check(dict(zip(METRICS, means, strict=True)), part="train_call")
+
+
+# Evaluation, logging and schedule
+
+
+@cases("evaluator")
+def test_evaluator(case: Case) -> None:
+    cfg = case.cfg
+    env = make_toy_env(case, cfg, episode_length=cfg["episode_length"], action_repeat=cfg["action_repeat"])
+    agent = make_case_agent(case, make_config(cfg["net"]), env.observation, env.action_dim)
+    with torch.no_grad():
+        for parameter, tensor in unflatten(agent.policy, case.spec("policy"), case["in/policy"]).items():
+            parameter.copy_(tensor)
+    load_normalizer(agent, case)
+    evaluator = Evaluator(env, agent, RecordedNoise(()), deterministic=cfg["deterministic"])
+    evaluator()
+    metrics = evaluator()  # the second time, to see that an evaluation starts anew
+
+    names = {name for name in ARRAYS[f"{case.path}/out/metric_names"] if name.startswith("eval/")}
+    assert metrics.keys() == names
+    recorded = {name for name in names if f"out/{name.removeprefix('eval/')}" in case}
+    assert names - recorded == {"eval/epoch_eval_time", "eval/sps", "eval/walltime"}
+    for name in recorded:
+        case.compare(name.removeprefix("eval/"), torch.tensor(metrics[name], dtype=case.dtype))
+
+
+class RecordedActions:
+    """The agent that plays recorded actions `(num_steps, num_envs, action_dim)` in order."""
+
+    def __init__(self, actions: Tensor) -> None:
+        self.actions = iter(actions)
+
+    def mode(self, observation: Observation) -> Tensor:
+        return next(self.actions)
+
+
+@pytest.mark.parametrize("case", [case for case in cases("wrap").args[1] if "out/eval_steps" in case], ids=str)
+def test_only_the_first_episode_counts(case: Case) -> None:
+    """Sums and lengths per env; once all first episodes have ended, Brax's no longer change."""
+    cfg = case.cfg
+    env = make_toy_env(case, cfg, episode_length=cfg["episode_length"], action_repeat=cfg["action_repeat"])
+    agent = RecordedActions(case["in/actions"])
+    sums, lengths = Evaluator(env, agent, RecordedNoise(()), deterministic=True).run_episodes()
+    assert not case["out/eval_active"][-1].any()
+    outputs = {"eval_steps": lengths.to(case.dtype), **{f"eval_metrics/{name}": total for name, total in sums.items()}}
+    for name, last in outputs.items():
+        case.compare(name, last, of=lambda x: x[-1])
+
+
+@cases("eplog")
+def test_training_episode_log(case: Case) -> None:
+    cfg = case.cfg
+    log = EpisodeMetrics(cfg["steps_between_logging"], window=cfg["buffer_size"])
+    num_updates = sum(name.endswith("/dones") for name in case.below("in"))
+    for k in range(num_updates):
+        recorded = case.below(f"in/update{k}")
+        dones = recorded.pop("dones")
+        losses_of_step = {name: x for name, x in recorded.items() if x.shape != dones.shape}
+        totals = {name: x for name, x in recorded.items() if name not in losses_of_step}
+        means = log.update(dones, totals, losses_of_step)
+
+        outputs = {"logged": torch.tensor(int(means is not None)), "num_steps": torch.tensor(log.num_steps)}
+        for name, mean in (means or {}).items():
+            outputs[f"mean_{name.removeprefix('episode/')}"] = torch.tensor(mean, dtype=case.dtype)
+        case.check(outputs, part=f"out/update{k}")
+
+
+@cases("schedule")
+def test_schedule(case: Case) -> None:
+    """The steps at which the callbacks of a training run are called."""
+    progress, policy_params = [], []
+    torch_ppo.train(
+        ToyTask(),
+        episode_length=8,
+        num_updates_per_batch=1,
+        num_eval_envs=2,
+        network_factory={"policy_hidden_layer_sizes": (4,), "value_hidden_layer_sizes": (4,)},
+        progress_fn=lambda step, metrics: progress.append(step),
+        policy_params_fn=lambda step, make_policy, params: policy_params.append(step),
+        **case.cfg,
+    )
+    steps = {"progress_steps": progress, "policy_params_steps": policy_params}
+    case.check({name: torch.tensor(values, dtype=torch.int64) for name, values in steps.items()})

@@ -99,6 +99,8 @@ class TrainingState:
     ) -> None:
         self.config = config = resolve_config(config, task)
         self.device = torch.device(config.device)
+        if config.torch_threads is not None:
+            torch.set_num_threads(config.torch_threads)
         self.generators = make_generators(config.seed, self.device)
         self.env = self._make_env(task, config.num_envs, "env", auto_reset=config.auto_reset)
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
