@@ -22,13 +22,13 @@ from torch_ppo.train import DivergedError, run
 from torch_ppo.training_state import TrainingState
 
 SMALL = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
-# 40 env steps per training step; 6 training steps, an evaluation after each 3.
+# 40 env steps per training step, 10 in each env; 6 training steps, an evaluation after each 3.
 TINY = {
     "num_timesteps": 240,
     "num_evals": 3,
     "num_envs": 4,
     "num_eval_envs": 2,
-    "episode_length": 20,
+    "episode_length": 17,
     "batch_size": 4,
     "num_minibatches": 2,
     "unroll_length": 5,
@@ -53,7 +53,7 @@ def without_times(metrics):
 RESUMED = {
     "plain": {},
     "adaptive": {"learning_rate_schedule": "ADAPTIVE_KL", "max_grad_norm": 1.0},
-    "random": {"auto_reset": "random", "num_resets_per_eval": 3},
+    "random": {"auto_reset": "random", "num_resets_per_eval": 3, "bootstrap_on_timeout": True},
     "normal": {"distribution_type": "normal", "normalize_observations_mode": "ema", "clipping_epsilon_value": 0.2},
 }
 
@@ -83,9 +83,19 @@ def uninterrupted(task_name, settings_name):
     return config, recorder.run(TrainingState(config, resumed_task(task_name))), recorder.calls
 
 
+class DriftingToy(ToyTask):
+    """Time-outs after 3 to 7 steps: memory that start states have too, and episodes of different lengths."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=7.0)
+
+    def start(self, physics, memory, generator):
+        super().start(physics, memory, generator)
+        memory["t"].uniform_(0.0, 4.0, generator=generator)
+
+
 def resumed_task(name):
-    """The toy has memory and ends its episodes at different times; the others are ours."""
-    return ToyTask() if name == "toy" else make_task(name)
+    return DriftingToy() if name == "toy" else make_task(name)
 
 
 @pytest.mark.parametrize("stop_after", [2, 3, 4], ids=["mid-interval", "after-evaluation", "mid-second-interval"])
@@ -102,6 +112,7 @@ def test_resumed_equals_uninterrupted(task_name, settings_name, stop_after, tmp_
     saved = load_checkpoint(tmp_path / "last.pt")
     assert saved["training_steps"] == stop_after and saved["env_steps"] == 40 * stop_after
     state = TrainingState(Config(**saved["config"]), resumed_task(task_name))
+    state.env.reset()  # to start states that are not the run's
     state.load_checkpoint(saved)
     assert differences(second.run(state), expected) == []
     assert differences(first.calls + second.calls, reports) == []
@@ -408,9 +419,9 @@ def test_network_factory():
 def test_evaluation_task():
     """Training ends where the toy's limit is, evaluation lasts the whole episode."""
     _, _, metrics = train(ToyTask(limit=0.1), eval_env=ToyTask(limit=None))
-    assert metrics["eval/avg_episode_length"] == 20.0
+    assert metrics["eval/avg_episode_length"] == 17.0
     _, _, metrics = train(ToyTask(limit=0.1))
-    assert metrics["eval/avg_episode_length"] < 20.0
+    assert metrics["eval/avg_episode_length"] < 17.0
 
 
 def test_seed_decides_the_run(differences):

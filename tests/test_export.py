@@ -1,0 +1,228 @@
+"""The exported policy is the live one, in a file that needs only torch, and nothing wrong is ever left in its place."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.toy import ToyTask
+from torch_ppo import export
+from torch_ppo.agent import make_agent
+from torch_ppo.checkpoint import save_checkpoint
+from torch_ppo.config import Config
+from torch_ppo.export import ExportError, check_export, export_policy
+from torch_ppo.training_state import TrainingState
+
+SIZES = {"state": 5, "privileged_state": 8}
+AGENTS = {
+    "tanh_normal": ({"state": 5}, {"normalize_observations": True}),
+    "not_normalized": ({"state": 5}, {"normalize_observations": False}),
+    "asymmetric": (SIZES, {"normalize_observations": True, "value_obs_key": "privileged_state"}),
+    "policy_sees_privileged": (SIZES, {"normalize_observations": True, "policy_obs_key": "privileged_state"}),
+    "state_dependent_std": (
+        {"state": 5},
+        {
+            "normalize_observations": True,
+            "distribution_type": "normal",
+            "state_dependent_std": True,
+            "mean_clip_scale": 2.0,
+            "activation": "elu",
+        },
+    ),
+    "log_std": (
+        {"state": 5},
+        {"normalize_observations": True, "distribution_type": "normal", "noise_std_type": "log"},
+    ),
+}
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+each_agent = pytest.mark.parametrize("name", AGENTS)
+
+
+def make_trained_agent(name, seed=0):
+    """An agent whose networks and normalizer are not those of the start."""
+    sizes, settings = AGENTS[name]
+    config = Config(num_timesteps=1, policy_hidden_layer_sizes=(16, 16), value_hidden_layer_sizes=(8,), **settings)
+    generator = torch.Generator().manual_seed(seed)
+    agent = make_agent(config, sizes, 2, generator=generator)
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    for _ in range(2):
+        agent.update_normalizer({key: 3.0 * torch.rand(50, size, generator=generator) for key, size in sizes.items()})
+    return agent
+
+
+def random_observation(agent, *batch):
+    """(*batch, obs_dim), about where the normalizer's observations were."""
+    size = agent.normalizer[agent.policy_obs_key].mean.shape[0]
+    return 3.0 * torch.rand(*batch, size, generator=torch.Generator().manual_seed(7))
+
+
+@each_agent
+@torch.no_grad()
+def test_exported_equals_live(tmp_path, name):
+    agent = make_trained_agent(name)
+    difference = export_policy(agent, tmp_path / "policy.pt")
+    assert 0.0 <= difference <= 1e-6
+    exported = torch.jit.load(tmp_path / "policy.pt")
+    for batch in [(), (1,), (7,), (2, 3), (4, 1, 5), (0,), (1000,)]:
+        observation = random_observation(agent, *batch)
+        live = agent.mode({agent.policy_obs_key: observation})
+        found = exported(observation)
+        assert found.shape == live.shape == (*batch, 2)
+        torch.testing.assert_close(found, live, rtol=0.0, atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt"]
+
+
+def test_normalizer_is_inside(tmp_path):
+    """Two agents that differ in the normalizer only differ in their exports."""
+    agent = make_trained_agent("tanh_normal")
+    observation = random_observation(agent, 10)
+    export_policy(agent, tmp_path / "before.pt")
+    agent.update_normalizer({"state": 10.0 + random_observation(agent, 100)})
+    export_policy(agent, tmp_path / "after.pt")
+    before, after = (
+        torch.jit.load(tmp_path / "before.pt")(observation),
+        torch.jit.load(tmp_path / "after.pt")(observation),
+    )
+    assert (before - after).abs().max() > 1e-2
+    torch.testing.assert_close(after, agent.mode({"state": observation}), rtol=0.0, atol=1e-6)
+
+
+def test_file_needs_only_torch(tmp_path):
+    """Loaded in an isolated interpreter in an empty folder, where torch_ppo cannot be imported."""
+    agent = make_trained_agent("asymmetric")
+    observation = random_observation(agent, 6)
+    export_policy(agent, tmp_path / "policy.pt")
+    torch.save(observation, tmp_path / "observation.pt")
+    (tmp_path / "empty").mkdir()
+    code = """
+import sys
+sys.modules["torch_ppo"] = None
+import torch
+folder = sys.argv[1]
+policy = torch.jit.load(f"{folder}/policy.pt")
+torch.save(policy(torch.load(f"{folder}/observation.pt")), f"{folder}/action.pt")
+ours = [name for name in sys.modules if name.split(".")[0] in ("torch_ppo", "mujoco", "warp", "envs")]
+assert ours == ["torch_ppo"], ours
+"""
+    subprocess.run([sys.executable, "-I", "-c", code, str(tmp_path)], cwd=tmp_path / "empty", check=True)
+    action = torch.load(tmp_path / "action.pt")
+    torch.testing.assert_close(action, agent.mode({"state": observation}), rtol=0.0, atol=1e-6)
+    assert not action.requires_grad
+
+
+# What is refused
+
+
+def test_another_policy_is_refused(tmp_path):
+    path = tmp_path / "policy.pt"
+    export_policy(make_trained_agent("tanh_normal", seed=1), path)
+    with pytest.raises(ExportError, match=r"policy\.pt: actions differ from the live policy by [\d.]+"):
+        check_export(path, make_trained_agent("tanh_normal"))
+
+
+def test_a_small_change_is_refused(tmp_path):
+    """One weight of the first layer, by 1e-3."""
+    agent = make_trained_agent("tanh_normal")
+    export_policy(agent, tmp_path / "policy.pt")
+    with torch.no_grad():
+        agent.policy.trunk.layers[0].weight[0, 0] += 1e-3
+    with pytest.raises(ExportError, match="differ"):
+        check_export(tmp_path / "policy.pt", agent)
+
+
+def test_not_a_number_is_refused(tmp_path):
+    agent = make_trained_agent("tanh_normal")
+    with torch.no_grad():
+        agent.policy.trunk.layers[0].weight[0, 0] = torch.nan
+    with pytest.raises(ExportError, match="nan"):
+        export_policy(agent, tmp_path / "policy.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "policy.pt"
+    export_policy(make_trained_agent("tanh_normal"), path)
+    before = path.read_bytes()
+
+    def tampered(agent):
+        other = make_trained_agent("tanh_normal", seed=1)
+        return live_policy(other)
+
+    live_policy = export.DeterministicPolicy
+    monkeypatch.setattr(export, "DeterministicPolicy", tampered)
+    with pytest.raises(ExportError):
+        export_policy(make_trained_agent("tanh_normal"), path)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt"]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_a_cut_off_file_is_refused(tmp_path, keep):
+    path = tmp_path / "policy.pt"
+    agent = make_trained_agent("tanh_normal")
+    export_policy(agent, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ExportError, match=r"policy\.pt"):
+        check_export(path, agent)
+
+
+# The program
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run folder with an untrained last checkpoint and a best one of another seed."""
+    for name, seed in {"last": 0, "best": 1}.items():
+        config = Config(
+            num_timesteps=1, seed=seed, policy_hidden_layer_sizes=(4,), value_hidden_layer_sizes=(4,), run_evals=False
+        )
+        checkpoint = TrainingState(config, ToyTask()).checkpoint()
+        save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / f"{name}.pt")
+    return tmp_path / "run"
+
+
+def program(monkeypatch, *arguments):
+    """Runs `python -m torch_ppo.export` in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["torch_ppo.export", *map(str, arguments)])
+    try:
+        export.main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_program(run_folder, monkeypatch, capsys):
+    observation = torch.ones(5)
+    assert program(monkeypatch, run_folder) == 0
+    assert "policy of best.pt at 0 env steps, checked" in capsys.readouterr().out
+    best = torch.jit.load(run_folder / "policy.pt")(observation)
+    assert program(monkeypatch, run_folder, "--checkpoint", "last", "--output", run_folder / "last_policy.pt") == 0
+    last = torch.jit.load(run_folder / "last_policy.pt")(observation)
+    assert not torch.equal(best, last)
+    assert program(monkeypatch, run_folder / "checkpoints" / "best.pt") == 0
+    assert torch.equal(torch.jit.load(run_folder / "checkpoints" / "policy.pt")(observation), best)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "no run folder or checkpoint nowhere"),
+        (["."], "not a run folder"),
+        (["run", "--checkpoint", "first"], "first.pt"),
+        (["damaged.pt"], "damaged.pt is not a whole checkpoint"),
+        (["run", "--output", "run"], "run"),
+        (["run", "--output", "damaged.pt/policy.pt"], "damaged.pt"),
+    ],
+)
+def test_bad_arguments(run_folder, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(run_folder.parent)
+    (run_folder.parent / "damaged.pt").write_bytes((run_folder / "checkpoints" / "best.pt").read_bytes()[:1000])
+    before = sorted(run_folder.parent.rglob("*"))
+    assert program(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    assert sorted(run_folder.parent.rglob("*")) == before
