@@ -35,5 +35,8 @@ def tolerance(
     lower, upper = bounds
     if margin == 0:
         return ((x >= lower) & (x <= upper)).to(x.dtype)
-    outside = (lower - x).clamp(min=0.0) + (x - upper).clamp(min=0.0)
+    if lower == upper:
+        outside = (x - lower).abs()
+    else:
+        outside = (lower - x).clamp(min=0.0) + (x - upper).clamp(min=0.0)
     return SIGMOIDS[sigmoid](outside / margin, value_at_margin)

@@ -178,7 +178,12 @@ def run_folder(tmp_path):
     """A run folder with an untrained last checkpoint and a best one of another seed."""
     for name, seed in {"last": 0, "best": 1}.items():
         config = Config(
-            num_timesteps=1, seed=seed, policy_hidden_layer_sizes=(4,), value_hidden_layer_sizes=(4,), run_evals=False
+            num_timesteps=1,
+            seed=seed,
+            policy_hidden_layer_sizes=(4,),
+            value_hidden_layer_sizes=(4,),
+            run_evals=False,
+            device="cpu",
         )
         checkpoint = TrainingState(config, ToyTask()).checkpoint()
         save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints" / f"{name}.pt")

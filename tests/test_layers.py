@@ -17,7 +17,7 @@ LEVELS = (
     "losses networks physics",
     "config physics_mujoco physics_warp task",
     "agent envs.cartpole",
-    "env envs",
+    "env envs policy",
     "collect evaluate",
     "update",
     "train_step training_state",

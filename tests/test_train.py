@@ -34,6 +34,7 @@ TINY = {
     "unroll_length": 5,
     "learning_rate": 1e-3,
     "normalize_observations": True,
+    "device": "cpu",
 }
 
 
@@ -169,6 +170,7 @@ def test_learns_to_balance():
         reward_scaling=0.1,
         entropy_cost=1e-3,
         normalize_observations=True,
+        device="cpu",
         network_factory={"policy_hidden_layer_sizes": (32, 32), "value_hidden_layer_sizes": (32, 32)},
         progress_fn=lambda step, metrics: rewards.update({step: metrics["eval/episode_reward"]}),
     )

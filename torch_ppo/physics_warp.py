@@ -37,6 +37,10 @@ class WarpPhysics:
         njmax: int | None = None,
     ) -> None:
         self.model, self.num_envs, self.device = model, num_envs, device
+        if device.type == "cuda" and not wp.is_cuda_available():
+            raise PhysicsError(
+                "torch has CUDA but Warp has not: its driver is older than Warp's (R580 or newer is needed for CUDA 13)"
+            )
         self._warp_device = wp.device_from_torch(device)
         self._capture = capture
         try:

@@ -3,7 +3,6 @@
 python -m torch_ppo.train --env cartpole
 """
 
-import copy
 import functools
 import math
 import sys
@@ -12,11 +11,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from torch_ppo import distribution
-from torch_ppo.agent import Agent, NetworkFactory, Observation
+from torch_ppo.agent import NetworkFactory
 from torch_ppo.checkpoint import (
     agent_from_checkpoint,
     load_checkpoint,
@@ -25,12 +20,12 @@ from torch_ppo.checkpoint import (
 )
 from torch_ppo.config import Config, ConfigError, did_you_mean, summary
 from torch_ppo.errors import UserError
+from torch_ppo.policy import Params, params_of, policy_maker
 from torch_ppo.task import Task
 from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState, clone
+from torch_ppo.training_state import TrainingState
 from torch_ppo.update import METRICS
 
-Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 Metrics = dict[str, float]
 
 
@@ -139,43 +134,6 @@ def warnings_in(metrics: Metrics) -> list[str]:
     return warnings
 
 
-def params_of(agent: Agent) -> Params:
-    """Copies of (normalizer, policy, value) as state dicts, the `params` of Brax's callbacks."""
-    return tuple(clone(module.state_dict()) for module in (agent.normalizer, agent.policy, agent.value))
-
-
-def policy_maker(agent: Agent) -> Callable[..., Callable]:
-    """Brax's `make_policy`: `make_policy(params, deterministic=False)` gives `policy(observation, generator=None)`.
-
-    A policy maps an observation `(..., obs_dim)`, or a dict of them, to an action `(..., action_dim)` and extras
-    (empty if deterministic).
-    """
-
-    def make_policy(params: Params, deterministic: bool = False) -> Callable:
-        own = copy.deepcopy(agent)
-        for module, values in zip((own.normalizer, own.policy, own.value), params, strict=True):
-            module.load_state_dict(values)
-
-        @torch.no_grad()
-        def policy(
-            observation: Tensor | Observation, generator: torch.Generator | None = None
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            if isinstance(observation, Tensor):
-                observation = {own.policy_obs_key: observation}
-            loc, scale = own.policy_params(observation)
-            if deterministic:
-                return own.bijector.forward(loc), {}
-            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
-            raw_action = distribution.sample_raw(loc, scale, noise)
-            log_prob = distribution.log_prob(loc, scale, raw_action, own.bijector)
-            extras = {"log_prob": log_prob, "raw_action": raw_action, "loc": loc, "scale": scale}
-            return own.bijector.forward(raw_action), extras
-
-        return policy
-
-    return make_policy
-
-
 # Brax arguments without a meaning here: the only value that may be given, and why.
 UNSUPPORTED = {
     "max_devices_per_host": ((None, 1), "training runs on one device"),
@@ -275,6 +233,9 @@ def main() -> None:
 
         try:
             run(state, progress_fn=on_progress, save=on_save, should_stop=should_stop)
+        except KeyboardInterrupt:
+            progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
+            sys.exit(128 + stop.number)
         finally:
             log.close()
         if state.training_steps < config.num_training_steps:

@@ -22,7 +22,7 @@ FORMAT = 1
 def resolve_device(name: str) -> torch.device:
     """The torch device for a `device` setting; ConfigError if it is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -34,6 +34,8 @@ def resolve_device(name: str) -> torch.device:
             raise ConfigError(f"device is {name!r}, but there is no CUDA device here; cpu would work")
         if device.index is not None and device.index >= torch.cuda.device_count():
             raise ConfigError(f"device is {name!r}, but there are only {torch.cuda.device_count()} CUDA devices")
+        # Warp wants to know which one.
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     return device
 
 

@@ -1,0 +1,52 @@
+"""Brax's `params` and `make_policy`: the agent as plain values and as a function."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torch_ppo import distribution
+from torch_ppo.agent import Agent, Observation
+
+Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+
+
+def params_of(agent: Agent) -> Params:
+    """Copies of (normalizer, policy, value) as state dicts, the `params` of Brax's callbacks."""
+    return tuple(
+        {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        for module in (agent.normalizer, agent.policy, agent.value)
+    )
+
+
+def policy_maker(agent: Agent) -> Callable[..., Callable]:
+    """Brax's `make_policy`: `make_policy(params, deterministic=False)` gives `policy(observation, generator=None)`.
+
+    A policy maps an observation `(..., obs_dim)`, or a dict of them, to an action `(..., action_dim)` and extras
+    (empty if deterministic).
+    """
+
+    def make_policy(params: Params, deterministic: bool = False) -> Callable:
+        own = copy.deepcopy(agent)
+        for module, values in zip((own.normalizer, own.policy, own.value), params, strict=True):
+            module.load_state_dict(values)
+
+        @torch.no_grad()
+        def policy(
+            observation: Tensor | Observation, generator: torch.Generator | None = None
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            if isinstance(observation, Tensor):
+                observation = {own.policy_obs_key: observation}
+            loc, scale = own.policy_params(observation)
+            if deterministic:
+                return own.bijector.forward(loc), {}
+            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
+            raw_action = distribution.sample_raw(loc, scale, noise)
+            log_prob = distribution.log_prob(loc, scale, raw_action, own.bijector)
+            extras = {"log_prob": log_prob, "raw_action": raw_action, "loc": loc, "scale": scale}
+            return own.bijector.forward(raw_action), extras
+
+        return policy
+
+    return make_policy
