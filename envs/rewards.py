@@ -35,8 +35,6 @@ def tolerance(
     lower, upper = bounds
     if margin == 0:
         return ((x >= lower) & (x <= upper)).to(x.dtype)
-    if lower == upper:
-        outside = (x - lower).abs()
-    else:
-        outside = (lower - x).clamp(min=0.0) + (x - upper).clamp(min=0.0)
+    below, above = lower - x, x - upper
+    outside = above.abs() if lower == upper else below.clamp(min=0.0) + above.clamp(min=0.0)
     return SIGMOIDS[sigmoid](outside / margin, value_at_margin)

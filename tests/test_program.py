@@ -202,7 +202,7 @@ def test_signal_saves_and_resuming_ends_the_same(finished, program, tmp_path, di
                 process.send_signal(number)
                 break
         output = process.stdout.read()
-    assert process.wait() == status
+    assert process.wait() == status, output
     assert f"{number.name}: stopping after this training step" in output
     assert "go on with\n  python -m torch_ppo.train --resume run" in output
     run = Run(tmp_path / "run", output)

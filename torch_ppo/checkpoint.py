@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,9 +12,15 @@ import torch
 from torch import Tensor
 
 from torch_ppo.agent import Agent, make_agent
-from torch_ppo.config import Config
+from torch_ppo.config import Config, ConfigError
 from torch_ppo.errors import UserError
 from torch_ppo.training_state import FORMAT, TrainingState
+
+# What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.
+DAMAGED = (
+    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+    pickle.UnpicklingError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class CheckpointError(UserError):
@@ -34,6 +41,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_folder(path: Path, setting: str) -> None:
+    """ConfigError if a file is where the folder `path` of a setting, or one above it, should be."""
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{setting} {path}: {folder} is a file")
 
 
 def save_checkpoint(checkpoint: dict[str, object], *paths: Path) -> None:
@@ -59,12 +73,19 @@ def find_checkpoint(path: Path, preferred: str = "last") -> Path:
 def load_checkpoint(path: Path) -> dict[str, object]:
     """Reads a checkpoint onto the CPU; only tensors and plain values, so a file can never run code."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about files of another kind
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED:
         others = sorted(str(other.name) for other in path.parent.glob("*.pt") if other != path)
         hint = f"; beside it: {', '.join(others)}" if others else ""
         raise CheckpointError(f"{path} is not a whole checkpoint (cut off or damaged?){hint}") from None
-    if not isinstance(checkpoint, dict) or "agent" not in checkpoint or "config" not in checkpoint:
+    if (
+        not isinstance(checkpoint, dict)
+        or "agent" not in checkpoint
+        or "config" not in checkpoint
+        or "format" not in checkpoint
+    ):
         raise CheckpointError(f"{path} is not a checkpoint of torch_ppo")
     if checkpoint["format"] != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {checkpoint['format']}, this version reads {FORMAT}")

@@ -263,16 +263,20 @@ def _describe(annotation: object) -> str:
     return f"{'an' if annotation is int else 'a'} {annotation.__name__}"
 
 
+def _check_type(name: str, value: object, annotation: object) -> None:
+    if not _fits(value, annotation):
+        raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value}, but must be a finite number")
+
+
 def _check_types(config: Config) -> None:
     for name, annotation in typing.get_type_hints(Config).items():
         value = getattr(config, name)
-        if isinstance(value, list):  # TOML has lists; a frozen config holds tuples
+        if isinstance(value, list):  # a frozen config holds tuples
             value = tuple(value)
             object.__setattr__(config, name, value)
-        if not _fits(value, annotation):
-            raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name} is {value}, but must be a finite number")
+        _check_type(name, value, annotation)
 
 
 _POSITIVE = (
@@ -380,21 +384,24 @@ def read_config(name_or_path: str) -> dict[str, object]:
     """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
     path = Path(name_or_path)
     if name_or_path in config_names():
-        text = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_text()
+        content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
     elif path.is_file():
-        text = path.read_text()
+        content = path.read_bytes()
     elif path.suffix == ".toml" or len(path.parts) > 1:
         raise ConfigError(f"there is no configuration file {name_or_path}")
     else:
         raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, config_names())}")
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
-    known = [field.name for field in dataclasses.fields(Config)]
-    for key in values:
+    # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    known = typing.get_type_hints(Config)
+    for key, value in values.items():
         if key not in known:
             raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
+        _check_type(key, value, known[key])
     return values
 
 

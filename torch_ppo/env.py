@@ -106,7 +106,7 @@ class Env:
             self._pool_memory[name].copy_(tensor)
         for key, value in self._observe().items():
             if key not in self.observation:
-                self._check_shape(f"observation {key!r}", value, (self.num_envs, value.shape[-1]))
+                self._check_shape(f"observation {key!r}", value, (self.num_envs, value.shape[-1] if value.dim() else 1))
                 self.observation[key] = torch.zeros_like(value)
                 self._pool_observation[key] = torch.zeros_like(value)
             self.observation[key].copy_(value)
@@ -133,13 +133,14 @@ class Env:
             physics.step(self.num_substeps)
             task.after_step(physics, memory, action)
             reward, metrics = task.reward(physics, memory, action)
+            self._check_shape("reward", reward, (self.num_envs,))
             self.reward += reward
         # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
         broken = ~(physics.qpos.sum(1) + physics.qvel.sum(1)).isfinite()
         self.broken += broken.sum()
         self.reward.masked_fill_(broken, 0.0)
         terminated = task.terminated(physics, memory)
-        terminated = broken if terminated is None else terminated | broken
+        terminated = broken if terminated is None else terminated.bool() | broken
 
         self.steps.masked_fill_(was_done, 0)
         self.steps += self.action_repeat

@@ -6,7 +6,9 @@ The file needs only torch: `torch.jit.load("policy.pt")(observation)` maps float
 deterministic actions `(..., action_dim)`.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +36,15 @@ class DeterministicPolicy(nn.Module):
         return self.agent.mode({self.agent.policy_obs_key: observation})
 
 
+@contextlib.contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Without torch's warnings about torch.jit, which is deprecated, and asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        yield
+
+
 class ExportError(UserError):
     """The exported policy does not do what the live one does."""
 
@@ -43,19 +54,24 @@ def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed:
 
     Random observations, around what the normalizer has seen, in three batch shapes.
     """
-    exported = torch.jit.load(str(path))
+    try:
+        with quiet_torchscript():
+            exported = torch.jit.load(str(path))
+    except RuntimeError:
+        raise ExportError(f"{path} is not a whole TorchScript file") from None
     statistics = agent.normalizer[agent.policy_obs_key]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_observations, statistics.mean.shape[0], generator=generator)
     observation = statistics.mean + 3.0 * statistics.std * noise
-    largest = 0.0
+    differences = []
     with torch.no_grad():
         for batch in (observation, observation.view(4, -1, observation.shape[-1]), observation[0]):
             live = agent.mode({agent.policy_obs_key: batch})
             found = exported(batch)
             if found.shape != live.shape:
                 raise ExportError(f"{path}: actions have shape {tuple(found.shape)}, expected {tuple(live.shape)}")
-            largest = max(largest, (found - live).abs().max().item())
+            differences.append((found - live).abs().max())
+    largest = torch.stack(differences).max().item()  # unlike Python's max, NaN if any is
     if not largest <= TOLERANCE:  # also NaN
         raise ExportError(f"{path}: actions differ from the live policy by {largest:.3g}, more than {TOLERANCE:.3g}")
     return largest
@@ -65,19 +81,19 @@ def export_policy(agent: Agent, path: Path) -> float:
     """Writes `agent`'s deterministic policy and checks it; returns the largest difference found."""
     module = DeterministicPolicy(agent).eval()
     dim = agent.normalizer[agent.policy_obs_key].mean.shape[0]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit is deprecated, and asked for
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
         content = scripted.save_to_buffer()
-        unchecked = path.with_name(f".{path.name}.unchecked")
+    unchecked = path.with_name(f".{path.name}.unchecked")
+    try:
         write_atomically(unchecked, content)
-        try:
-            largest = check_export(unchecked, agent)
-        except BaseException:
+        largest = check_export(unchecked, agent)
+        unchecked.replace(path)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
             unchecked.unlink()
-            raise
-    unchecked.replace(path)
     return largest
 
 

@@ -16,6 +16,7 @@ import tyro
 
 from torch_ppo.checkpoint import (
     CheckpointError,
+    check_folder,
     find_checkpoint,
     load_checkpoint,
     restore,
@@ -106,7 +107,6 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
     values.setdefault("num_timesteps", 0)  # so that --num-timesteps can be the only place it is given
     if known.env is not None:
         values["env"] = known.env
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     default = TrainArguments(settings=UncheckedConfig(**values), config=known.config)
     arguments = tyro.cli(TrainArguments, args=argv, default=default, prog="python -m torch_ppo.train")
     return arguments, f"{Path(name).stem if why != 'resumed run' else name} ({why})"
@@ -140,6 +140,8 @@ def open_run(parsed: tuple[TrainArguments, str]) -> tuple["RunFolder", TrainingS
         config = arguments.settings.checked()
         folder = RunFolder.for_new_run(arguments.run_dir, config)
         state = TrainingState(config, make_task(config.env))
+        if config.save_checkpoint_path is not None:
+            check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
         restore(state)
         folder.create(state.config)
     config = state.config
@@ -179,9 +181,7 @@ class RunFolder:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             what = "is not empty" if path.is_dir() else "is a file"
             raise ConfigError(f"--run-dir {path} {what}; name a new folder, or --resume a run")
-        for parent in path.parents:
-            if parent.exists() and not parent.is_dir():
-                raise ConfigError(f"--run-dir {path}: {parent} is a file")
+        check_folder(path, "--run-dir")
         return cls(path)
 
     def create(self, config: Config) -> None:
@@ -203,7 +203,8 @@ class RunFolder:
 
     def save(self, state: TrainingState, *, named: bool, best: bool) -> None:
         """Writes last.pt; also <env steps>.pt if `named`, and best.pt if `best`."""
-        names = ["last"] + [f"{state.env_steps}"] * named + ["best"] * best
+        # last.pt last: a crash in between must not lose a best.pt that last.pt knows of.
+        names = [f"{state.env_steps}"] * named + ["best"] * best + ["last"]
         save_checkpoint(state.checkpoint(), *(self.checkpoints / f"{name}.pt" for name in names))
 
 

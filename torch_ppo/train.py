@@ -14,6 +14,7 @@ from pathlib import Path
 from torch_ppo.agent import NetworkFactory
 from torch_ppo.checkpoint import (
     agent_from_checkpoint,
+    check_folder,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -147,10 +148,10 @@ UNSUPPORTED = {
 
 
 def train(
-    environment: Task,
+    environment: Task | str,
     num_timesteps: int,
     *,
-    eval_env: Task | None = None,
+    eval_env: Task | str | None = None,
     network_factory: NetworkFactory | dict[str, object] | None = None,
     progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
     policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
@@ -181,19 +182,29 @@ def train(
     for name in settings:
         if name not in known:
             raise ConfigError(f"unknown argument {name!r}{did_you_mean(name, known)}")
+    if not isinstance(num_timesteps, int) or num_timesteps < 0:
+        raise ConfigError(f"num_timesteps is {num_timesteps!r}, but must be an int, 0 or greater")
     if isinstance(environment, str):
         settings["env"] = environment
-        from torch_ppo.envs import make_task  # the one place where the trainer meets its tasks
-
-        environment = make_task(environment)
+        environment = _make_task(environment)
+    if isinstance(eval_env, str):
+        eval_env = _make_task(eval_env)
     # With 0 the networks are still made, so the rest of the configuration is checked as for one training step.
     config = Config(num_timesteps=num_timesteps or 1, **settings)
+    if config.save_checkpoint_path is not None:
+        check_folder(Path(config.save_checkpoint_path), "save_checkpoint_path")
     state = TrainingState(config, environment, eval_task=eval_env, network_factory=network_factory)
     restore(state, restore_params)
     metrics = {}
     if num_timesteps:
         metrics = run(state, progress_fn=progress_fn, policy_params_fn=policy_params_fn, save=save_extra)
     return policy_maker(state.agent), params_of(state.agent), metrics
+
+
+def _make_task(name: str) -> Task:
+    from torch_ppo.envs import make_task  # tasks import the trainer's contract, so not at the top
+
+    return make_task(name)
 
 
 def save_extra(state: TrainingState, best: bool) -> None:

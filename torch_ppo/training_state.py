@@ -1,5 +1,6 @@
 """Everything that a run holds and a checkpoint saves."""
 
+import copy
 import dataclasses
 
 import torch
@@ -159,7 +160,7 @@ class TrainingState:
             "observation_sizes": self.observation_sizes,
             "action_dim": self.action_dim,
             "agent": clone(self.agent.state_dict()),
-            "optimizer": self.learner.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.learner.optimizer.state_dict()),
             "env": clone(self.env.state()),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "env_steps": self.env_steps,

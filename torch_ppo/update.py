@@ -1,5 +1,6 @@
 """Updating: gradients of one minibatch, an SGD step, and the passes over a batch."""
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -95,7 +96,7 @@ class Learner:
 
     def load_optimizer(self, saved: dict[str, object]) -> None:
         """Adam's moments, step count and learning rate from its `state_dict`."""
-        self.optimizer.load_state_dict(saved)
+        self.optimizer.load_state_dict(copy.deepcopy(saved))  # it would go on in the same tensors
         # Loading replaces the learning rate by a copy; the tensor that schedules write to must stay the optimizer's.
         group = self.optimizer.param_groups[0]
         self.learning_rate.copy_(group["lr"])

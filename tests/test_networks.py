@@ -1,0 +1,73 @@
+"""Networks: what the golden fixtures are too small to reach, and the initialisers' distributions."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from torch_ppo.networks import INITIALIZERS, Dense, make_ppo_networks
+
+
+@pytest.mark.parametrize("shape", [(2048, 256), (10, 1024, 256), (10, 1024, 5)])
+@pytest.mark.parametrize("input_needs_grad", [True, False])
+def test_large_products_equal_plain_linear_layers(shape, input_needs_grad):
+    """Values and all gradients of the oneDNN path against F.linear in float64."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).requires_grad_(input_needs_grad)
+    layer = Dense(shape[-1], 256)
+    weights = torch.randn(*shape[:-1], 256, generator=generator)
+    if Dense.HAS_ONEDNN and x.numel() * 256 >= Dense.ONEDNN_MIN_WORK:
+        assert "OneDNN" in type(layer(x).grad_fn).__name__
+    inputs = [layer.weight, layer.bias] + [x] * input_needs_grad
+    found = torch.autograd.grad((layer(x) * weights).sum(), inputs)
+
+    exact = [tensor.detach().double().requires_grad_() for tensor in (layer.weight, layer.bias, x)]
+    out = F.linear(exact[2], exact[0], exact[1])
+    expected = torch.autograd.grad((out * weights.double()).sum(), exact)
+    torch.testing.assert_close(layer(x).detach(), out.detach().float(), rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(found, expected, strict=False):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [
+        ("lecun_uniform", 1 / 300),
+        ("lecun_normal", 1 / 300),
+        ("glorot_uniform", 2 / 500),
+        ("glorot_normal", 2 / 500),
+        ("he_uniform", 2 / 300),
+        ("he_normal", 2 / 300),
+    ],
+)
+def test_initialisers_have_the_variance_of_jax(name, variance):
+    """fan_in 300, fan_out 200; within 2 %."""
+    weight = torch.empty(200, 300)
+    INITIALIZERS[name]()(weight, generator=torch.Generator().manual_seed(0))
+    assert weight.mean().abs() < 1e-3
+    assert weight.var().item() == pytest.approx(variance, rel=0.02)
+    if name.endswith("uniform"):
+        assert weight.abs().max().item() == pytest.approx(math.sqrt(3 * variance), rel=1e-3)
+    else:
+        assert weight.abs().max() < 2 * math.sqrt(variance) / 0.8796 + 1e-6
+
+
+def test_orthogonal_and_zeros():
+    weight = torch.empty(20, 50)
+    INITIALIZERS["orthogonal"](2.0)(weight, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(weight @ weight.T, 4 * torch.eye(20), rtol=1e-5, atol=1e-5)
+    INITIALIZERS["zeros"]()(weight)
+    assert not weight.any()
+
+
+def test_default_networks_are_brax_defaults():
+    policy, value = make_ppo_networks(5, 7, 2)
+    sizes = [layer.weight.shape for layer in policy.modules() if isinstance(layer, Dense)]
+    assert [tuple(size) for size in sizes] == [(32, 5), (32, 32), (32, 32), (32, 32), (4, 32)]
+    sizes = [layer.weight.shape for layer in value.modules() if isinstance(layer, Dense)]
+    assert [tuple(size) for size in sizes] == [(256, 7)] + [(256, 256)] * 4 + [(1, 256)]
+    loc, scale = policy(torch.zeros(3, 5))
+    torch.testing.assert_close(scale, torch.full((3, 2), 0.6931 + 0.001), rtol=1e-3, atol=1e-3)  # softplus(0) + min_std
+    assert loc.shape == (3, 2)
