@@ -67,13 +67,14 @@ class Progress:
         self.line_open = False
 
     def _line(self, step: int, sps: float | None) -> str:
+        width, share = len(f"{self.total_steps:,}"), 100 * step / self.total_steps
+        position = f"{step:>{width},} steps {share:5.1f}%"
         elapsed = time.perf_counter() - self.started
         done = step - self.start_step
-        sps = sps or (done / elapsed if done else 0.0)
-        left = short_time((self.total_steps - step) * elapsed / done) if done else "?"
-        share = 100 * step / self.total_steps
-        width = len(f"{self.total_steps:,}")
-        return f"{step:>{width},} steps {share:5.1f}%  {sps:>9,.0f} steps/s  {left:>6} left{self.reward}"
+        if not done:
+            return f"{position}{self.reward}"
+        left = short_time((self.total_steps - step) * elapsed / done)
+        return f"{position}  {sps or done / elapsed:>9,.0f} steps/s  {left:>6} left{self.reward}"
 
     def _show(self, text: str, *, keep: bool) -> None:
         if self.terminal:
