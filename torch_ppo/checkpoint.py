@@ -66,7 +66,9 @@ def find_checkpoint(path: Path, preferred: str = "last") -> Path:
         raise CheckpointError(f"there is no run folder or checkpoint {path}")
     found = path / "checkpoints" / f"{preferred}.pt"
     if not found.is_file() and found.with_name("last.pt").is_file():
-        raise CheckpointError(f"{path} has no {preferred}.pt, as it stopped before its first evaluation; last would work")
+        raise CheckpointError(
+            f"{path} has no {preferred}.pt, as it stopped before its first evaluation; last would work"
+        )
     if not found.is_file():
         raise CheckpointError(f"{path} is not a run folder: it has no checkpoints/{preferred}.pt")
     return found
