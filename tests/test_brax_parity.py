@@ -4,7 +4,7 @@ Tests call what training calls. Randomness is replayed through `Noise`; in float
 rounding only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -28,15 +28,6 @@ from torch_ppo.train_step import learn, training_step
 from torch_ppo.update import METRICS, Learner, adaptive_learning_rate, per_parameter
 
 NETWORKS = ("policy", "value")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors here are tiny: a second thread only makes the first wait, and long where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # Formulas

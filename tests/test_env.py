@@ -226,6 +226,19 @@ def test_wrong_observation_is_named(observe, found):
         assert word in str(error.value)
 
 
+def test_wrong_reward_is_named():
+    """A reward of shape (num_envs, 1) would otherwise broadcast to (num_envs, num_envs)."""
+
+    class Careless(ToyTask):
+        def reward(self, physics, memory, action):
+            reward, metrics = super().reward(physics, memory, action)
+            return reward[:, None], metrics
+
+    env = make_env(Careless())
+    with pytest.raises(TaskError, match=r"Careless: reward is .*\(8, 1\), expected float \(8,\)"):
+        env.step(torch.zeros(env.num_envs, env.action_dim))
+
+
 def test_unknown_sensor_names_those_there_are():
     xml = """<mujoco><worldbody><body name="ball"><freejoint/><geom size="0.1"/></body></worldbody>
     <sensor><framepos name="where" objtype="body" objname="ball"/><clock name="when"/></sensor></mujoco>"""

@@ -502,3 +502,8 @@ def test_broken_simulations_are_reported():
     assert metrics["training/broken_envs"] == 20.0  # one world, every third of its 60 steps
     assert all(map(math.isfinite, metrics.values()))
     assert all(tensor.isfinite().all() for part in params for tensor in part.values() if isinstance(tensor, Tensor))
+
+
+def test_capture_without_anything_to_capture_is_refused():
+    with pytest.raises(ConfigError, match="capture = physics"):
+        torch_ppo.train("cartpole", 1000, device="cpu", physics="mujoco", capture="physics")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-# OpenMP threads that spin between torch's operations take the cores from MuJoCo's threads (collecting becomes
-# up to 15 times slower on two cores). Read when torch is first imported, so it acts if torch_ppo comes first.
+# OpenMP threads that spin between torch's operations take the cores from MuJoCo's threads (with another program on
+# two cores, collecting became 15 times slower). Read when torch is first imported, so it acts if torch_ppo comes first.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # In a checkout envs/ and configs/ lie beside this folder; a wheel carries them inside it.

@@ -49,6 +49,8 @@ def resolve_config(config: Config, task: Task) -> Config:
     if engine == "mujoco" and device.type != "cpu":
         raise ConfigError(f"physics = mujoco runs on the CPU, not on {config.device}; warp would work there")
     capture = config.capture
+    if capture == "physics" and engine == "mujoco":
+        raise ConfigError("capture = physics records MuJoCo Warp's kernels, C MuJoCo has none; none or auto would work")
     if capture == "auto":
         capture = "physics" if engine == "warp" else "none"
     return dataclasses.replace(
