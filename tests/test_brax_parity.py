@@ -15,7 +15,7 @@ from tests.golden_data import ARRAYS, Case, RecordedNoise, cases, flatten, unfla
 from tests.toy import ToyTask
 from torch_ppo import distribution, losses
 from torch_ppo.agent import Agent, Observation, make_agent
-from torch_ppo.collect import Batch, allocate_batch, collect
+from torch_ppo.collect import Batch, Collector, allocate_batch
 from torch_ppo.config import Config
 from torch_ppo.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.env import Env
@@ -317,12 +317,13 @@ def test_loss(case: Case) -> None:
     agent = make_case_agent(case, config, batch.observation, batch.raw_action.shape[-1])
     load_parameters(agent, case, "in/policy", "in/value_params")
     load_normalizer(agent, case)
-    learner, noise = Learner(agent, config), case["in/noise"]
+    learner, noise = Learner(agent, config, batch, RecordedNoise(())), case["in/noise"]
 
     everything = torch.arange(batch.reward.shape[1])
     observation, bootstrap_observation, data = batch.minibatch(everything)
     gradient, metrics = learner.gradients(observation, bootstrap_observation, data, noise)
-    outputs = metrics | to_flat(agent, case, by_parameter(learner, gradient), "grad_")
+    outputs = dict(zip(losses.METRICS, metrics, strict=True))
+    outputs |= to_flat(agent, case, by_parameter(learner, gradient), "grad_")
     outputs |= loss_terms(agent, config, observation, bootstrap_observation, data, noise)
     case.check(outputs, without=("mid_ratio",))
 
@@ -385,7 +386,7 @@ def make_training_env(case: Case, config: Config) -> Env:
 
 def recorded_noise(step: Case, *, collecting: bool, learning: bool) -> RecordedNoise:
     """The noise that one training step draws."""
-    actions = step["in/action_noise"].flatten(0, 1) if collecting else ()  # (U * T, N, A)
+    actions = step["in/action_noise"] if collecting else ()  # (U, T, N, A)
     entropies = step["in/entropy_noise"].flatten(0, 1) if learning else ()  # (E * M, T, B, A)
     return RecordedNoise([*actions, *entropies], step["in/permutations"] if learning else ())
 
@@ -397,11 +398,12 @@ def test_collecting(case: Case) -> None:
     env = make_training_env(case, config)
     agent = make_case_agent(case, config, env.observation, env.action_dim)
     batch = allocate_batch(config, env, agent)
+    collector = Collector(config, env, agent, batch, RecordedNoise(()))
     for step in case.steps:
         load_parameters(agent, step)
         load_normalizer(agent, step, "in/normalizer_")
-        noise = recorded_noise(step, collecting=True, learning=False)
-        collect(env, agent, batch, noise)
+        collector.noise = noise = recorded_noise(step, collecting=True, learning=False)
+        collector()
         noise.assert_spent()
 
         collected = {
@@ -474,12 +476,12 @@ def learn_from_recorded(step: Case, config: Config) -> dict[str, Tensor]:
     agent = make_case_agent(step, config, batch.observation, batch.raw_action.shape[-1])
     load_parameters(agent, step)
     load_normalizer(agent, step, "in/normalizer_")
-    learner = Learner(agent, config)
+    noise = recorded_noise(step, collecting=False, learning=True)
+    learner = Learner(agent, config, batch, noise)
     if "in/adam_count" in step:
         load_adam(learner, step)
     seen = watch(learner, step)
-    noise = recorded_noise(step, collecting=False, learning=True)
-    learn(learner, batch, noise)
+    learn(learner)
     noise.assert_spent()
     return learning_outputs(learner, seen)
 
@@ -500,13 +502,15 @@ def test_training_steps(case: Case) -> None:
     env = make_training_env(case, config)
     agent = make_case_agent(case, config, env.observation, env.action_dim)
     load_parameters(agent, case.step(0))
-    learner, batch = Learner(agent, config), allocate_batch(config, env, agent)
+    batch = allocate_batch(config, env, agent)
+    collector = Collector(config, env, agent, batch, RecordedNoise(()))
+    learner = Learner(agent, config, batch, RecordedNoise(()))
     seen = watch(learner, case)
     metrics = []
     for step in case.steps:
         seen.clear()
-        noise = recorded_noise(step, collecting=True, learning=True)
-        metrics.append(training_step(env, learner, batch, noise).clone())
+        collector.noise = learner.noise = noise = recorded_noise(step, collecting=True, learning=True)
+        metrics.append(training_step(collector, learner).clone())
         noise.assert_spent()
         step.check(learning_outputs(learner, seen), without=("first_grad",))
     means = torch.cat(metrics).mean(0)

@@ -234,9 +234,23 @@ def test_wrong_reward_is_named():
             reward, metrics = super().reward(physics, memory, action)
             return reward[:, None], metrics
 
-    env = make_env(Careless())
     with pytest.raises(TaskError, match=r"Careless: reward is .*\(8, 1\), expected float \(8,\)"):
-        env.step(torch.zeros(env.num_envs, env.action_dim))
+        make_env(Careless())
+
+
+def test_wrong_metrics_are_named():
+    class Forgetful(ToyTask):
+        metric_names = ("speed",)
+
+    with pytest.raises(TaskError, match="Forgetful: reward returns no metric 'speed'"):
+        make_env(Forgetful())
+
+    class Careless(Forgetful):
+        def reward(self, physics, memory, action):
+            return super().reward(physics, memory, action)[0], {"speed": physics.qpos}
+
+    with pytest.raises(TaskError, match=r"Careless: metric 'speed' is .*\(8, 3\), expected float \(8,\)"):
+        make_env(Careless())
 
 
 def test_unknown_sensor_names_those_there_are():

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 import tyro
 
-from torch_ppo.collect import collect
 from torch_ppo.config import load_config
 from torch_ppo.envs import make_task
 from torch_ppo.train_step import learn, training_step
@@ -81,14 +80,14 @@ def measure_config(name: str, arguments: BenchArguments) -> dict[str, object]:
                 env.physics.step(env.num_substeps)
 
     def training() -> None:
-        training_step(env, state.learner, state.batch, state.noise)[0, 0].item()
+        training_step(state.collector, state.learner)[0, 0].item()
 
     timing = {"windows": arguments.windows, "seconds": arguments.seconds, "device": state.device}
     steps = config.env_step_per_training_step
     rates = {"physics": measure(physics, steps, **timing)}
     env.reset()
-    rates["collect"] = measure(lambda: collect(env, state.agent, state.batch, state.noise), steps, **timing)
-    rates["update"] = measure(lambda: learn(state.learner, state.batch, state.noise), steps, **timing)
+    rates["collect"] = measure(state.collector, steps, **timing)
+    rates["update"] = measure(lambda: learn(state.learner), steps, **timing)
     rates["training"] = measure(training, steps, **timing)
     bound = statistics.median(rates["physics"])
     return {

@@ -1,5 +1,7 @@
 """Collecting: one batch of unrolls from the envs, into tensors that are allocated once."""
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +48,34 @@ class Batch:
     episode_done: Tensor | None
     episode_metrics: dict[str, Tensor]
 
+    def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
+
+        def apply(value: object) -> object:
+            if isinstance(value, dict):
+                return {name: function(x) for name, x in value.items()}
+            return None if value is None else function(value)
+
+        steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
+        return dataclasses.replace(self, **{name: apply(getattr(self, name)) for name in steps})
+
+    def store(self, record: "Batch", place: Tensor) -> None:
+        """Copies a batch of fewer sequences, R, to the sequences from `place * R` on; `place` int64 `(1,)`."""
+
+        def copy(target: Tensor, source: Tensor, axis: int) -> None:
+            count = source.shape[axis]
+            parts = target.unflatten(axis, (target.shape[axis] // count, count))
+            parts.index_copy_(axis, place, source.unsqueeze(axis))
+
+        for field in dataclasses.fields(self):
+            axis = 0 if field.name == "bootstrap_observation" else 1
+            target, source = getattr(self, field.name), getattr(record, field.name)
+            if isinstance(target, dict):
+                for name, x in target.items():
+                    copy(x, source[name], axis)
+            elif target is not None:
+                copy(target, source, axis)
+
     def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""
 
@@ -59,9 +89,10 @@ class Batch:
         )
 
 
-def allocate_batch(config: Config, env: Env, agent: Agent) -> Batch:
-    """An empty batch for this env and agent, on the env's device."""
-    shape = (config.unroll_length, config.num_unrolls)
+def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | None = None) -> Batch:
+    """An empty batch for this env and agent, on the env's device; by default that of a whole training step."""
+    num_sequences = num_sequences or config.num_unrolls
+    shape = (config.unroll_length, num_sequences)
 
     def empty(*trailing: int) -> Tensor:
         return torch.empty(*shape, *trailing, device=env.device)
@@ -70,7 +101,7 @@ def allocate_batch(config: Config, env: Env, agent: Agent) -> Batch:
     return Batch(
         observation={key: empty(sizes[key]) for key in agent.normalizer},
         bootstrap_observation={
-            agent.value_obs_key: torch.empty(config.num_unrolls, sizes[agent.value_obs_key], device=env.device)
+            agent.value_obs_key: torch.empty(num_sequences, sizes[agent.value_obs_key], device=env.device)
         },
         raw_action=empty(env.action_dim),
         loc=empty(env.action_dim),
@@ -86,38 +117,62 @@ def allocate_batch(config: Config, env: Env, agent: Agent) -> Batch:
     )
 
 
-@torch.no_grad()
-def collect(env: Env, agent: Agent, batch: Batch, noise: Noise) -> None:
-    """Fills `batch` with consecutive unrolls of every env. Normalizer and networks stay as they are."""
-    for first in range(0, batch.reward.shape[1], env.num_envs):
-        collect_unroll(env, agent, batch, slice(first, first + env.num_envs), noise)
+def act(agent: Agent, observation: Observation, noise: Tensor, row: Batch) -> Tensor:
+    """Action `(num_envs, action_dim)`; what led to it goes into `row`, one time step of a batch."""
+    loc, scale = agent.policy_params(observation)
+    raw_action = distribution.sample_raw(loc, scale, noise)
+    for key, stored in row.observation.items():
+        stored.copy_(observation[key])
+    row.loc.copy_(loc)
+    row.scale.copy_(scale)
+    row.raw_action.copy_(raw_action)
+    return agent.bijector.forward(raw_action)
 
 
-def collect_unroll(env: Env, agent: Agent, batch: Batch, rows: slice, noise: Noise) -> None:
-    """One unroll of every env, into the sequences `rows` of the batch."""
-    for t in range(batch.reward.shape[0]):
-        for key, stored in batch.observation.items():
-            stored[t, rows] = env.observation[key]
-        loc, scale = agent.policy_params(env.observation)
-        raw_action = distribution.sample_raw(loc, scale, noise.normal(*loc.shape))
-        env.step(agent.bijector.forward(raw_action))
-        batch.loc[t, rows] = loc
-        batch.scale[t, rows] = scale
-        batch.raw_action[t, rows] = raw_action
-        batch.reward[t, rows] = env.reward
-        batch.truncation[t, rows] = env.truncation
-        batch.termination[t, rows] = env.termination
-        if batch.time_out is not None:
-            batch.time_out[t, rows] = env.time_out
-        if batch.episode_done is not None:
-            batch.episode_done[t, rows] = env.done
-            for name, stored in batch.episode_metrics.items():
-                stored[t, rows] = env.episode_metrics[name]
-    for key, stored in batch.bootstrap_observation.items():
-        stored[rows] = env.observation[key]
-    # The agent has not changed meanwhile: once per unroll is the same as once per step, and cheaper.
-    batch.log_prob[:, rows] = distribution.log_prob(
-        batch.loc[:, rows], batch.scale[:, rows], batch.raw_action[:, rows], agent.bijector
-    )
-    if batch.value is not None:
-        batch.value[:, rows] = agent.values({key: x[:, rows] for key, x in batch.observation.items()})
+class Collector:
+    """Fills `batch`, one unroll of every env at a time.
+
+    Everything in `unroll` happens to tensors that stay where they are, so that it can be recorded and replayed.
+
+    record:  the unroll under way; its num_envs sequences are copied into the batch at the end
+    place:   which unroll of the batch comes next, int64 (1,)
+    """
+
+    def __init__(self, config: Config, env: Env, agent: Agent, batch: Batch, noise: Noise) -> None:
+        self.env, self.agent, self.batch, self.noise = env, agent, batch, noise
+        self.num_unrolls_per_env = config.num_unrolls_per_env
+        self.record = allocate_batch(config, env, agent, env.num_envs)
+        self.rows = [self.record.each_step(lambda x, t=t: x[t]) for t in range(config.unroll_length)]
+        self.place = torch.zeros(1, dtype=torch.int64, device=env.device)
+        self.act = act
+
+    def __call__(self) -> None:
+        """Fills the whole batch. Normalizer and networks stay as they are."""
+        self.place.zero_()
+        for _ in range(self.num_unrolls_per_env):
+            self.unroll()
+
+    @torch.no_grad()
+    def unroll(self) -> None:
+        """One unroll of every env, into the batch at `place`, which moves on."""
+        env, agent, record = self.env, self.agent, self.record
+        noise = self.noise.normal(len(self.rows), env.num_envs, env.action_dim)
+        for row, step_noise in zip(self.rows, noise.unbind(0), strict=True):
+            env.step(self.act(agent, env.observation, step_noise, row))
+            row.reward.copy_(env.reward)
+            row.truncation.copy_(env.truncation)
+            row.termination.copy_(env.termination)
+            if row.time_out is not None:
+                row.time_out.copy_(env.time_out)
+            if row.episode_done is not None:
+                row.episode_done.copy_(env.done)
+                for name, stored in row.episode_metrics.items():
+                    stored.copy_(env.episode_metrics[name])
+        for key, stored in record.bootstrap_observation.items():
+            stored.copy_(env.observation[key])
+        # The agent has not changed meanwhile: once per unroll is the same as once per step, and cheaper.
+        record.log_prob.copy_(distribution.log_prob(record.loc, record.scale, record.raw_action, agent.bijector))
+        if record.value is not None:
+            record.value.copy_(agent.values(record.observation))
+        self.batch.store(record, self.place)
+        self.place += 1

@@ -73,6 +73,7 @@ class Env:
         self.observation: Observation = {}
         self._pool_observation: Observation = {}
         self.reset()
+        self._check_reward()
 
     def _substeps_per_control(self) -> int:
         timestep = self.physics.model.opt.timestep
@@ -123,19 +124,40 @@ class Env:
             )
 
     @torch.no_grad()
+    def _check_reward(self) -> None:
+        """Asks for a reward once, so that a task's mistake in it shows before training, and by name."""
+        memory = {name: tensor.clone() for name, tensor in self.memory.items()}
+        action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
+        reward, metrics = self.task.reward(self.physics, memory, action)
+        self._check_shape("reward", reward, (self.num_envs,))
+        for name in self.task.metric_names:
+            if name not in metrics:
+                raise TaskError(f"{type(self.task).__name__}: reward returns no metric {name!r}, one of metric_names")
+            self._check_shape(f"metric {name!r}", metrics[name], (self.num_envs,))
+
+    @torch.no_grad()
     def step(self, action: Tensor) -> None:
         """One policy step with `action` `(num_envs, action_dim)`."""
+        for repeat in range(1, self.action_repeat + 1):
+            self.task.apply(self.physics, self.memory, action)
+            self.physics.step(self.num_substeps)
+            self.after_physics(action, repeat == 1, repeat == self.action_repeat)
+
+    def after_physics(self, action: Tensor, first: bool, last: bool) -> None:
+        """What follows the physics of one of the action's repeats: reward, and at the last the rules of an episode.
+
+        Only torch operations on tensors that stay where they are, so that it can be compiled.
+        """
+        self.task.after_step(self.physics, self.memory, action)
+        reward, metrics = self.task.reward(self.physics, self.memory, action)
+        self.reward.copy_(reward if first else self.reward + reward)
+        if last:
+            self._settle(metrics)
+
+    def _settle(self, metrics: dict[str, Tensor]) -> None:
+        # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
         task, physics, memory = self.task, self.physics, self.memory
         was_done = self.done.bool()
-        self.reward.zero_()
-        for _ in range(self.action_repeat):
-            task.apply(physics, memory, action)
-            physics.step(self.num_substeps)
-            task.after_step(physics, memory, action)
-            reward, metrics = task.reward(physics, memory, action)
-            self._check_shape("reward", reward, (self.num_envs,))
-            self.reward += reward
-        # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
         broken = ~(physics.qpos.sum(1) + physics.qvel.sum(1)).isfinite()
         self.broken += broken.sum()
         self.reward.masked_fill_(broken, 0.0)

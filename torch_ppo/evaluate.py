@@ -10,39 +10,55 @@ from torch_ppo.env import Env
 from torch_ppo.noise import Noise
 
 
+# Policy steps that are recorded as one graph, at most.
+MAX_STEPS_PER_CALL = 25
+
+
 class Evaluator:
     """Runs one episode per env of `env` with the agent's current policy.
 
     walltime:  seconds spent in evaluations so far
+    sums:      of the reward and each metric over the first episode    (num_envs,) per name
+    lengths:   env steps of the first episode                          (num_envs,) int32
+    active:    1 until the first episode has ended                     (num_envs,)
     """
 
     def __init__(self, env: Env, agent: Agent, noise: Noise, *, deterministic: bool) -> None:
-        self.env, self.agent, self.noise, self.deterministic = env, agent, noise, deterministic
+        self.env, self.noise, self.deterministic = env, noise, deterministic
         self.walltime = 0.0
+        self.sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
+        self.lengths = torch.zeros_like(env.steps)
+        self.active = torch.ones_like(env.reward)
+        self.num_policy_steps = env.episode_length // env.action_repeat
+        fits = range(1, min(MAX_STEPS_PER_CALL, self.num_policy_steps) + 1)
+        self.steps_per_call = max(n for n in fits if self.num_policy_steps % n == 0)
+        self.act = agent.mode if deterministic else agent.sample
 
     @torch.no_grad()
+    def advance(self) -> None:
+        """`steps_per_call` policy steps, on tensors that stay where they are."""
+        env = self.env
+        for _ in range(self.steps_per_call):
+            drawn = () if self.deterministic else (self.noise.normal(env.num_envs, env.action_dim),)
+            env.step(self.act(env.observation, *drawn))
+            for name, total in self.sums.items():
+                total.addcmul_(env.reward if name == "reward" else env.metrics[name], self.active)
+            torch.where(self.active.bool(), env.steps, self.lengths, out=self.lengths)
+            self.active *= 1.0 - env.done
+
     def run_episodes(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sums over the episode of the reward and each metric, and its length in env steps; each `(num_envs,)`.
 
         Envs go on until the time limit, whether or not their first episode has ended: no host read inside.
         """
-        env = self.env
-        env.reset()
-        active = torch.ones_like(env.reward)
-        lengths = torch.zeros_like(env.steps)
-        sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
-        for _ in range(env.episode_length // env.action_repeat):
-            if self.deterministic:
-                action = self.agent.mode(env.observation)
-            else:
-                noise = self.noise.normal(env.num_envs, env.action_dim)
-                action = self.agent.sample(env.observation, noise)
-            env.step(action)
-            for name, total in sums.items():
-                total.addcmul_(env.reward if name == "reward" else env.metrics[name], active)
-            lengths = torch.where(active.bool(), env.steps, lengths)
-            active *= 1.0 - env.done
-        return sums, lengths
+        self.env.reset()
+        self.active.fill_(1.0)
+        self.lengths.zero_()
+        for total in self.sums.values():
+            total.zero_()
+        for _ in range(self.num_policy_steps // self.steps_per_call):
+            self.advance()
+        return self.sums, self.lengths
 
     def __call__(self) -> dict[str, float]:
         """`eval/*` metrics: means and population standard deviations over the episodes."""

@@ -119,7 +119,7 @@ def squared_value_loss(values: Tensor, targets: Tensor, old_values: Tensor | Non
     return 0.5 * error.mean()
 
 
-def clipped_surrogate_loss(ratio: Tensor, advantages: Tensor, epsilon: float) -> Tensor:
+def clipped_surrogate_loss(ratio: Tensor, advantages: Tensor, epsilon: Tensor) -> Tensor:
     """PPO's clipped policy objective, negated: `(T, B)` -> `()`. Source: Schulman et al. 2017, eq. 7."""
     return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages).mean()
 
@@ -136,9 +136,9 @@ def compute_ppo_loss(
     discounting: float,
     gae_lambda: float,
     reward_scaling: float,
-    clipping_epsilon: float,
+    clipping_epsilon: Tensor,
     clipping_epsilon_value: float | None,
-    entropy_cost: float,
+    entropy_cost: Tensor,
     vf_loss_coefficient: float,
     normalize_advantage: bool,
     use_distributional_critic: bool,
@@ -149,6 +149,7 @@ def compute_ppo_loss(
     quantiles:        current value network; Q = 1 unless distributional   (T, B, Q)
     bootstrap_value:  of the observation after the last step, no gradient  (B,)
     entropy_noise:    standard normal, one fresh sample per state          (T, B, action_dim)
+    clipping_epsilon, entropy_cost: tensors, so that a recorded graph sees them change   ()
     """
     values = quantiles.mean(-1)  # (T, B)
     with torch.no_grad():

@@ -32,8 +32,9 @@ class GeneratorNoise:
         return torch.randn(shape, generator=self.generator, device=self.generator.device)
 
     def permutation(self, n: int) -> Tensor:
-        """A random order of 0..n-1, int64 `(n,)`."""
-        return torch.randperm(n, generator=self.generator, device=self.generator.device)
+        """A random order of 0..n-1, int64 `(n,)`: the order of random keys, which a CUDA graph can hold."""
+        keys = torch.empty(n, dtype=torch.int64, device=self.generator.device)
+        return keys.random_(generator=self.generator).argsort()
 
 
 def make_generators(seed: int, device: torch.device) -> dict[str, torch.Generator]:

@@ -73,7 +73,7 @@ def run(
 def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], None]) -> None:
     """One training step and its bookkeeping; the read of the metrics is where the host waits for the device."""
     started = time.perf_counter()
-    minibatch_metrics = training_step(state.env, state.learner, state.batch, state.noise)
+    minibatch_metrics = training_step(state.collector, state.learner)
     means = minibatch_metrics.mean(0).tolist()
     seconds = time.perf_counter() - started
     state.training_steps += 1

@@ -2,30 +2,28 @@
 
 from torch import Tensor
 
-from torch_ppo.collect import Batch, collect
-from torch_ppo.env import Env
-from torch_ppo.noise import Noise
+from torch_ppo.collect import Collector
 from torch_ppo.update import Learner
 
 
-def training_step(env: Env, learner: Learner, batch: Batch, noise: Noise) -> Tensor:
+def training_step(collector: Collector, learner: Learner) -> Tensor:
     """Collects with the normalizer and networks as they are, then learns. Returns `learner.metrics`."""
-    collect(env, learner.agent, batch, noise)
-    return learn(learner, batch, noise)
+    collector()
+    return learn(learner)
 
 
-def learn(learner: Learner, batch: Batch, noise: Noise) -> Tensor:
+def learn(learner: Learner) -> Tensor:
     """What follows collecting; changes `batch.reward` if `bootstrap_on_timeout`.
 
     The normalizer sees the batch before the SGD passes, so stored log-probabilities and the passes normalise
     differently; only with the adaptive learning rate, whose KL that would spoil, does it come after them.
     """
-    config, agent = learner.config, learner.agent
+    config, agent, batch = learner.config, learner.agent, learner.batch
     if config.bootstrap_on_timeout:
         batch.reward.addcmul_(batch.time_out, batch.value, value=config.discounting)
     if not config.adaptive_kl:
         agent.update_normalizer(batch.observation)
-    metrics = learner.update(batch, noise)
+    metrics = learner.update()
     if config.adaptive_kl:
         agent.update_normalizer(batch.observation)
     return metrics

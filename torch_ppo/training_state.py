@@ -8,7 +8,7 @@ from torch import Tensor
 
 import torch_ppo
 from torch_ppo.agent import NetworkFactory, make_agent
-from torch_ppo.collect import allocate_batch
+from torch_ppo.collect import Collector, allocate_batch
 from torch_ppo.config import Config, ConfigError
 from torch_ppo.env import Env
 from torch_ppo.episode_metrics import EpisodeMetrics
@@ -116,9 +116,10 @@ class TrainingState:
             generator=self.generators["init"],
             network_factory=network_factory,
         ).to(self.device)
-        self.learner = Learner(self.agent, config)
         self.batch = allocate_batch(config, self.env, self.agent)
         self.noise = GeneratorNoise(self.generators["train"])
+        self.collector = Collector(config, self.env, self.agent, self.batch, self.noise)
+        self.learner = Learner(self.agent, config, self.batch, self.noise)
         self.evaluator = None
         if config.run_evals and config.num_evals > 0:
             eval_env = self._make_env(eval_task or task, config.num_eval_envs, "eval_env")

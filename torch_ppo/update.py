@@ -1,6 +1,5 @@
 """Updating: gradients of one minibatch, an SGD step, and the passes over a batch."""
 
-import copy
 import functools
 from collections.abc import Callable
 
@@ -17,17 +16,19 @@ from torch_ppo.noise import Noise
 METRICS = (*losses.METRICS, "grad_norm", "learning_rate")
 
 
-def loss_from_config(config: Config, agent: Agent) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
-    """`compute_ppo_loss` with the coefficients of the configuration."""
+def loss_from_config(
+    config: Config, agent: Agent, clipping_epsilon: Tensor, entropy_cost: Tensor
+) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+    """`compute_ppo_loss` with the coefficients of the configuration; those that are tensors may change meanwhile."""
     return functools.partial(
         losses.compute_ppo_loss,
         bijector=agent.bijector,
         discounting=config.discounting,
         gae_lambda=config.gae_lambda,
         reward_scaling=config.reward_scaling,
-        clipping_epsilon=config.clipping_epsilon,
+        clipping_epsilon=clipping_epsilon,
         clipping_epsilon_value=config.clipping_epsilon_value,
-        entropy_cost=config.entropy_cost,
+        entropy_cost=entropy_cost,
         vf_loss_coefficient=config.vf_loss_coefficient,
         normalize_advantage=config.normalize_advantage,
         use_distributional_critic=config.use_distributional_critic,
@@ -75,37 +76,52 @@ def per_parameter(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor
 
 
 class Learner:
-    """The agent with its optimizer and loss. The agent must be on its device already.
+    """The agent with its optimizer, its loss and the batch that it learns from. The agent must be on its device already.
 
-    flat:     all parameters of policy and value network, in this order     (num_parameters,)
-    metrics:  of every minibatch of the last `update`, columns `METRICS`   (updates * minibatches, len(METRICS))
+    Everything in `sgd_pass` happens to tensors that stay where they are, so that it can be recorded and replayed.
+
+    flat:          all parameters of policy and value network, in this order     (num_parameters,)
+    order:         sequences of each minibatch of the pass under way, int64      (num_minibatches, batch_size)
+    row:           SGD steps since the training step began, int64                (1,)
+    metrics:       of every SGD step of the training step, columns `METRICS`     (updates * minibatches, len(METRICS))
+    learning_rate, clipping_epsilon, entropy_cost: tensors, so that schedules can change them on the device
     """
 
-    def __init__(self, agent: Agent, config: Config) -> None:
-        self.agent, self.config = agent, config
-        self.loss = loss_from_config(config, agent)
+    def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise) -> None:
+        self.agent, self.config, self.batch, self.noise = agent, config, batch, noise
         self.parameters = [*agent.policy.parameters(), *agent.value.parameters()]
         self.flat = flatten_parameters(self.parameters)
         device, dtype = self.flat.device, self.flat.dtype
-        # A tensor, so that schedules change it in place on the device.
-        self.learning_rate = torch.tensor(config.learning_rate, device=device, dtype=dtype)
+        self.learning_rate, self.clipping_epsilon, self.entropy_cost = (
+            torch.tensor(value, device=device, dtype=dtype)
+            for value in (config.learning_rate, config.clipping_epsilon, config.entropy_cost)
+        )
+        self.loss = loss_from_config(config, agent, self.clipping_epsilon, self.entropy_cost)
         self.optimizer = torch.optim.Adam(
             [self.flat], lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
+        # Adam makes these at its first step; a graph needs them to be there before.
+        self.optimizer.state[self.flat] = {
+            "step": torch.zeros((), device=device, dtype=torch.float32),
+            "exp_avg": torch.zeros_like(self.flat),
+            "exp_avg_sq": torch.zeros_like(self.flat),
+        }
+        self.order = torch.zeros(config.num_minibatches, config.batch_size, device=device, dtype=torch.int64)
+        self.row = torch.zeros(1, device=device, dtype=torch.int64)
         self.metrics = torch.zeros(config.sgd_steps_per_training_step, len(METRICS), device=device, dtype=dtype)
 
     def load_optimizer(self, saved: dict[str, object]) -> None:
-        """Adam's moments, step count and learning rate from its `state_dict`."""
-        self.optimizer.load_state_dict(copy.deepcopy(saved))  # it would go on in the same tensors
-        # Loading replaces the learning rate by a copy; the tensor that schedules write to must stay the optimizer's.
-        group = self.optimizer.param_groups[0]
-        self.learning_rate.copy_(group["lr"])
-        group["lr"] = self.learning_rate
+        """Adam's moments, step count and learning rate from its `state_dict`, into the tensors that it works on."""
+        (saved_state,) = saved["state"].values()
+        with torch.no_grad():
+            for name, tensor in self.optimizer.state[self.flat].items():
+                tensor.copy_(saved_state[name])
+            self.learning_rate.copy_(saved["param_groups"][0]["lr"])
 
-    def gradients(
+    def minibatch_loss(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradient `(num_parameters,)` of the minibatch's loss, not yet clipped, and the loss metrics.
+    ) -> tuple[Tensor, Tensor]:
+        """Loss `()` of a minibatch and its metrics `(len(losses.METRICS),)`.
 
         Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax.
         """
@@ -121,20 +137,27 @@ class Learner:
             bootstrap_value=bootstrap_value,
             entropy_noise=entropy_noise,
         )
+        return total_loss, torch.stack([metrics[name] for name in losses.METRICS])
+
+    def gradients(
+        self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient `(num_parameters,)` of the minibatch's loss, not yet clipped, and the loss metrics."""
+        total_loss, metrics = self.minibatch_loss(observation, bootstrap_observation, data, entropy_noise)
         gradients = torch.autograd.grad(total_loss, self.parameters)
         return torch.cat([gradient.flatten() for gradient in gradients]), metrics
 
-    def sgd_step(
-        self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
-    ) -> Tensor:
-        """One minibatch: loss, gradients, adaptive learning rate, clipping, Adam. Returns `(len(METRICS),)`."""
-        config = self.config
-        gradient, metrics = self.gradients(observation, bootstrap_observation, data, entropy_noise)
+    def sgd_step(self) -> None:
+        """One minibatch: loss, gradients, adaptive learning rate, clipping, Adam."""
+        config, batch = self.config, self.batch
+        sequences = self.order.index_select(0, self.row % config.num_minibatches)[0]
+        entropy_noise = self.noise.normal(config.unroll_length, config.batch_size, batch.raw_action.shape[-1])
+        gradient, metrics = self.gradients(*batch.minibatch(sequences), entropy_noise)
         with torch.no_grad():
             if config.adaptive_kl:
                 new = adaptive_learning_rate(
                     self.learning_rate,
-                    metrics["kl_mean"],
+                    metrics[METRICS.index("kl_mean")],
                     desired_kl=config.desired_kl,
                     min_lr=config.learning_rate_schedule_min_lr,
                     max_lr=config.learning_rate_schedule_max_lr,
@@ -145,16 +168,18 @@ class Learner:
                 gradient *= global_norm_factor(norm, config.max_grad_norm)
             self.flat.grad = gradient
             self.optimizer.step()
-            return torch.stack([*(metrics[name] for name in losses.METRICS), norm, self.learning_rate])
+            self.metrics.index_copy_(0, self.row, torch.cat([metrics, torch.stack([norm, self.learning_rate])])[None])
+            self.row += 1
 
-    def update(self, batch: Batch, noise: Noise) -> Tensor:
-        """All passes over the batch, each in a new random order of its sequences. Returns `metrics`."""
-        config = self.config
-        row = 0
-        for _ in range(config.num_updates_per_batch):
-            order = noise.permutation(config.num_unrolls)
-            for sequences in order.split(config.batch_size):
-                entropy_noise = noise.normal(config.unroll_length, config.batch_size, batch.raw_action.shape[-1])
-                self.metrics[row] = self.sgd_step(*batch.minibatch(sequences), entropy_noise)
-                row += 1
+    def sgd_pass(self) -> None:
+        """One pass over the batch, in a new random order of its sequences."""
+        self.order.copy_(self.noise.permutation(self.config.num_unrolls).view_as(self.order))
+        for _ in range(self.config.num_minibatches):
+            self.sgd_step()
+
+    def update(self) -> Tensor:
+        """All passes over the batch. Returns `metrics`."""
+        self.row.zero_()
+        for _ in range(self.config.num_updates_per_batch):
+            self.sgd_pass()
         return self.metrics
