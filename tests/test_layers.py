@@ -20,6 +20,7 @@ LEVELS = (
     "env envs policy",
     "collect evaluate",
     "update",
+    "accelerate",
     "train_step training_state",
     "checkpoint",
     "program",

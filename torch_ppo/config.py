@@ -159,8 +159,11 @@ class Config:
     """cuda, cuda:1, cpu; auto takes CUDA where there is one."""
     physics: Literal["auto", "warp", "mujoco"] = "auto"
     """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and C MuJoCo on the CPU."""
-    capture: Literal["auto", "none", "physics"] = "auto"
-    """What is recorded as a graph and replayed; auto takes the highest level there is."""
+    capture: Literal["auto", "none", "physics", "unroll"] = "auto"
+    """What is recorded as a graph and replayed: nothing, the physics step, or whole unrolls and SGD passes (CUDA).
+    auto takes the most there is."""
+    compile: bool | None = None
+    """torch.compile what is not physics. By default on CUDA only: on the CPU it takes half a minute before training."""
     torch_threads: int | None = None
     """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
 

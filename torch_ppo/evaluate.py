@@ -9,7 +9,6 @@ from torch_ppo.agent import Agent
 from torch_ppo.env import Env
 from torch_ppo.noise import Noise
 
-
 # Policy steps that are recorded as one graph, at most.
 MAX_STEPS_PER_CALL = 25
 

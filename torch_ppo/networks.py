@@ -79,6 +79,17 @@ INITIALIZERS: dict[str, Callable[..., Initializer]] = {
 }
 
 
+@torch.library.custom_op("torch_ppo::onednn_linear", mutates_args=())
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear by oneDNN; an operator of its own, so that torch.compile takes it as it is."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@onednn_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
 class _OneDNNLinear(torch.autograd.Function):
     """F.linear for training on the CPU in float32, its two large products by oneDNN instead of MKL.
 
@@ -89,7 +100,7 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return onednn_linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -97,7 +108,7 @@ class _OneDNNLinear(torch.autograd.Function):
         grad = grad.contiguous()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.ops.mkldnn._linear_pointwise(grad, weight.t().contiguous(), None, "none", [], "")
+            grad_x = onednn_linear(grad, weight.t().contiguous(), None)
         rows = grad.flatten(0, -2)
         return grad_x, rows.t() @ x.flatten(0, -2), rows.sum(0)
 

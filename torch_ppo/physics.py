@@ -81,7 +81,7 @@ def masked_write(mask: Tensor, value: Tensor | float, target: Tensor) -> None:
     """target[mask] = value[mask], in place and without an index list; `mask` `(num_envs,)`."""
     mask = mask.view(-1, *[1] * (target.dim() - 1))
     if isinstance(value, Tensor):
-        torch.where(mask, value, target, out=target)
+        target.copy_(torch.where(mask, value, target))
     else:
         target.masked_fill_(mask, value)
 

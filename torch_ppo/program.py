@@ -43,6 +43,10 @@ def user_errors() -> Iterator[None]:
 class UncheckedConfig(Config):
     """Settings of a run."""
 
+    # The command line knows the machine, so that it can offer --compile and --no-compile.
+    compile: bool = False
+    """torch.compile what is not physics. On by default with CUDA; on the CPU it takes half a minute before training."""
+
     def __post_init__(self) -> None:
         """Checked once the command line has had its say, and outside of tyro, which would frame the message."""
 
@@ -105,6 +109,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
         raise ConfigError("say what to train: --env cartpole, --config FILE or --resume RUN_FOLDER")
     values = read_config(name)
     values.setdefault("num_timesteps", 0)  # so that --num-timesteps can be the only place it is given
+    values.setdefault("compile", torch.cuda.is_available())
     if known.env is not None:
         values["env"] = known.env
     default = TrainArguments(settings=UncheckedConfig(**values), config=known.config)

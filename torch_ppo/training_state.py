@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import time
 
 import torch
 from torch import Tensor
 
 import torch_ppo
+from torch_ppo.accelerate import compile_parts, keep_freed_memory, record_graphs
 from torch_ppo.agent import NetworkFactory, make_agent
 from torch_ppo.collect import Collector, allocate_batch
 from torch_ppo.config import Config, ConfigError
@@ -51,13 +53,16 @@ def resolve_config(config: Config, task: Task) -> Config:
     capture = config.capture
     if capture == "physics" and engine == "mujoco":
         raise ConfigError("capture = physics records MuJoCo Warp's kernels, C MuJoCo has none; none or auto would work")
+    if capture == "unroll" and device.type != "cuda":
+        raise ConfigError(f"capture = unroll records CUDA graphs, and the device is {device}; auto would work")
     if capture == "auto":
-        capture = "physics" if engine == "warp" else "none"
+        capture = "none" if engine == "mujoco" else "unroll" if device.type == "cuda" else "physics"
     return dataclasses.replace(
         config,
         device=str(device),
         physics=engine,
         capture=capture,
+        compile=device.type == "cuda" if config.compile is None else config.compile,
         episode_length=config.episode_length or task.episode_length,
     )
 
@@ -92,6 +97,7 @@ class TrainingState:
     interval_time:    seconds spent in them
     walltime:         seconds spent in training steps
     best:             highest eval/episode_reward so far and its env steps, or None
+    preparation_time: seconds that compiling and recording took
     """
 
     def __init__(
@@ -104,6 +110,8 @@ class TrainingState:
     ) -> None:
         self.config = config = resolve_config(config, task)
         self.device = torch.device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
         self.generators = make_generators(config.seed, self.device)
@@ -134,6 +142,23 @@ class TrainingState:
         self.interval_steps = 0
         self.interval_time = 0.0
         self.best: dict[str, float] | None = None
+        started = time.perf_counter()
+        self._accelerate()
+        self.preparation_time = time.perf_counter() - started
+
+    def _accelerate(self) -> None:
+        """Compiles and records what the configuration says, by a trial run whose effects are taken back."""
+        config, record = self.config, self.config.capture == "unroll"
+        if not (config.compile or record):
+            return
+        before = self.checkpoint()
+        if config.compile:
+            compile_parts(self.collector, self.learner)
+        self.collector.unroll()
+        self.learner.sgd_pass()
+        if record:
+            record_graphs(self.collector, self.learner, self.evaluator, self.generators, self.device)
+        self.load_checkpoint(before)
 
     def _make_env(self, task: Task, num_envs: int, stream: str, *, auto_reset: str = "cached") -> Env:
         config = self.config
@@ -146,7 +171,8 @@ class TrainingState:
             action_repeat=config.action_repeat,
             auto_reset=auto_reset,
             engine=config.physics,
-            capture=config.capture != "none",
+            # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
+            capture=config.capture == "physics",
         )
 
     @property

@@ -147,12 +147,13 @@ class Learner:
         gradients = torch.autograd.grad(total_loss, self.parameters)
         return torch.cat([gradient.flatten() for gradient in gradients]), metrics
 
-    def sgd_step(self) -> None:
-        """One minibatch: loss, gradients, adaptive learning rate, clipping, Adam."""
-        config, batch = self.config, self.batch
-        sequences = self.order.index_select(0, self.row % config.num_minibatches)[0]
-        entropy_noise = self.noise.normal(config.unroll_length, config.batch_size, batch.raw_action.shape[-1])
-        gradient, metrics = self.gradients(*batch.minibatch(sequences), entropy_noise)
+    def clipped_gradient(self, sequences: Tensor, entropy_noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of a minibatch, int64 `(batch_size,)`.
+
+        Sets the adaptive learning rate, if there is one. Nothing but torch operations, so that it can be compiled.
+        """
+        config = self.config
+        gradient, metrics = self.gradients(*self.batch.minibatch(sequences), entropy_noise)
         with torch.no_grad():
             if config.adaptive_kl:
                 new = adaptive_learning_rate(
@@ -165,11 +166,18 @@ class Learner:
                 self.learning_rate.copy_(new)
             norm = gradient.norm()
             if config.max_grad_norm is not None:
-                gradient *= global_norm_factor(norm, config.max_grad_norm)
-            self.flat.grad = gradient
-            self.optimizer.step()
-            self.metrics.index_copy_(0, self.row, torch.cat([metrics, torch.stack([norm, self.learning_rate])])[None])
-            self.row += 1
+                gradient = gradient * global_norm_factor(norm, config.max_grad_norm)
+            return gradient, torch.cat([metrics, torch.stack([norm, self.learning_rate])])
+
+    def sgd_step(self) -> None:
+        """One minibatch: gradient and Adam."""
+        config = self.config
+        sequences = self.order.index_select(0, self.row % config.num_minibatches)[0]
+        shape = (config.unroll_length, config.batch_size, self.batch.raw_action.shape[-1])
+        self.flat.grad, metrics = self.clipped_gradient(sequences, self.noise.normal(*shape))
+        self.optimizer.step()
+        self.metrics.index_copy_(0, self.row, metrics[None])
+        self.row += 1
 
     def sgd_pass(self) -> None:
         """One pass over the batch, in a new random order of its sequences."""

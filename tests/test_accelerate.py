@@ -1,0 +1,193 @@
+"""Compiled and recorded training equals the plain one, and reads nothing that was left from the step before.
+
+On a machine with CUDA the same tests run there at every level of capture.
+"""
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor
+
+from torch_ppo.config import Config
+from torch_ppo.envs import make_task
+from torch_ppo.train_step import training_step
+from torch_ppo.training_state import TrainingState, resolve_config
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+# Two unrolls per env and training step; episodes end within them.
+SETTINGS = {
+    "num_timesteps": 10**6,
+    "num_envs": 16,
+    "num_evals": 2,
+    "num_eval_envs": 4,
+    "episode_length": 25,
+    "unroll_length": 10,
+    "batch_size": 8,
+    "num_minibatches": 4,
+    "learning_rate": 1e-3,
+    "entropy_cost": 1e-3,
+    "normalize_observations": True,
+    "physics": "warp",
+    "policy_hidden_layer_sizes": (16, 16),
+    "value_hidden_layer_sizes": (32,),
+    "seed": 1,
+}
+VARIANTS = {
+    "plain": {},
+    "adaptive": {"learning_rate_schedule": "ADAPTIVE_KL", "max_grad_norm": 0.5},
+    "all stored": {"log_training_metrics": True, "clipping_epsilon_value": 0.2, "auto_reset": "random"},
+}
+GARBAGE = {torch.float32: torch.nan, torch.int64: 0, torch.int32: 12345}
+
+
+def make_state(device="cpu", capture="none", variant="plain", **settings):
+    return TrainingState(
+        Config(**{**SETTINGS, **VARIANTS[variant], "device": device, "capture": capture, "compile": False, **settings}),
+        make_task("cartpole"),
+    )
+
+
+def tensors(nest):
+    """All tensors in nested dicts and objects of ours that are written anew in every training step."""
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, dict):
+        for value in nest.values():
+            yield from tensors(value)
+    elif hasattr(nest, "__dataclass_fields__"):
+        for name in nest.__dataclass_fields__:
+            yield from tensors(getattr(nest, name))
+
+
+def poison(state):
+    """Overwrites whatever a training step is meant to write before it reads it."""
+    collector, learner, env = state.collector, state.learner, state.env
+    stale = [collector.record, state.batch, learner.metrics, learner.order, env.reward, env.truncation]
+    stale += [env.termination, env.metrics, env.physics.ctrl, derived(env.physics)]
+    if learner.flat.grad is not None:
+        stale.append(learner.flat.grad)
+    with torch.no_grad():
+        for tensor in (tensor for nest in stale for tensor in tensors(nest)):
+            tensor.fill_(GARBAGE[tensor.dtype])
+
+
+def derived(physics):
+    """What MuJoCo Warp computes from the state in every step."""
+    import warp as wp
+
+    names = "xmat xipos ximat xanchor xaxis geom_xpos geom_xmat subtree_com cdof cinert cvel crb".split()
+    names += "actuator_length actuator_velocity actuator_force qfrc_bias qfrc_passive qfrc_actuator".split()
+    names += "qfrc_smooth qfrc_constraint qacc qacc_smooth sensordata".split()
+    arrays = {name: wp.to_torch(getattr(physics._data, name)) for name in (*names, "xpos", "xquat")}
+    # The world's own frame is set once and for all.
+    return arrays | {name: arrays[name][:, 1:] for name in ("xpos", "xquat")}
+
+
+def train(state, num_steps=3, before=lambda state: None):
+    """Batches, parameters and metrics of every training step, cloned."""
+    seen = []
+    for _ in range(num_steps):
+        before(state)
+        metrics = training_step(state.collector, state.learner)
+        written = {"batch": list(tensors(state.batch)), "metrics": metrics, "parameters": state.learner.flat}
+        seen.append(
+            {name: [x.clone() for x in value] if name == "batch" else value.detach().clone()}
+            for name, value in written.items()
+        )
+        seen[-1] = {name: value for part in seen[-1] for name, value in part.items()}
+    return seen
+
+
+def levels(device):
+    return ["physics", "unroll"] if device == "cuda" else ["physics"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_level_of_capture_gives_the_same(device, variant, differences):
+    """Bit for bit on the CPU and wherever the same kernels run; a CUDA graph may choose others for its products."""
+    expected = train(make_state(device, "none", variant))
+    assert sum(x.sum() for x in expected[-1]["batch"]).isfinite()
+    for level in levels(device):
+        found = train(make_state(device, level, variant))
+        if level == "physics":
+            assert differences(found, expected) == []
+        else:
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_nothing_stale_is_read(device, differences):
+    for level in ("none", *levels(device)):
+        expected = train(make_state(device, level, "all stored"))
+        assert differences(train(make_state(device, level, "all stored"), before=poison), expected) == []
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_stale_evaluation_is_not_read(device):
+    for level in ("none", *levels(device)):
+        first, second = make_state(device, level), make_state(device, level)
+        evaluator = second.evaluator
+        for tensor in (*evaluator.sums.values(), evaluator.active, evaluator.lengths, *tensors(evaluator.env.metrics)):
+            tensor.fill_(GARBAGE[tensor.dtype])
+        expected, found = first.evaluator(), evaluator()
+        assert found["eval/episode_reward"] == expected["eval/episode_reward"] > 0
+
+
+def test_recording_leaves_no_trace(differences):
+    """Compiling and recording try things out; the run begins where it would have begun without."""
+    plain = make_state(variant="adaptive")
+    trial = make_state(variant="adaptive")
+    before = trial.checkpoint()
+    trial.collector.unroll()
+    trial.learner.sgd_pass()
+    assert differences(trial.checkpoint()["agent"], before["agent"]) != []
+    trial.load_checkpoint(before)
+    assert differences(train(trial), train(plain)) == []
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("variant", ["plain", "adaptive"])
+def test_compiled_training_is_the_same_but_for_rounding(device, variant):
+    """Three training steps: sums are rounded in another order, and nothing amplifies that much in so few steps."""
+    torch._dynamo.reset()
+    expected, found = (
+        train(make_state(device, "none", variant)),
+        train(make_state(device, "none", variant, compile=True)),
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_unroll_capture_needs_cuda():
+    config = Config(**SETTINGS, device="cpu", capture="unroll")
+    with pytest.raises(ValueError, match="capture = unroll records CUDA graphs"):
+        resolve_config(config, make_task("cartpole"))
+
+
+@CUDA
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+def test_a_training_step_never_waits_for_the_device(compile):
+    torch._dynamo.reset()
+    state = make_state("cuda", "unroll", compile=compile)
+    training_step(state.collector, state.learner)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training_step(state.collector, state.learner)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@CUDA
+def test_resume_of_a_recorded_run(differences):
+    """A checkpoint goes into the tensors that the graphs work on."""
+    state = make_state("cuda", "unroll")
+    train(state, 2)
+    saved = state.checkpoint()
+    expected = train(state, 2)
+    resumed = make_state("cuda", "unroll")
+    resumed.load_checkpoint(saved)
+    torch.testing.assert_close(train(resumed, 2), expected, rtol=1e-3, atol=1e-3)
