@@ -1,9 +1,17 @@
-"""How fast a configuration runs: physics only, collecting only, whole training steps.
+"""How fast a configuration runs, and how far from what the machine could do.
 
-    python -m tools.bench --config cartpole_cpu
+    python -m tools.bench --config cartpole_cpu cartpole --set compile=true
+    python -m tools.bench --config cartpole --num-envs 1024 4096 --startup --json bench.json --profile traces
 
-Each is timed in windows after a burn-in that is not counted; the median and the extremes are printed and written as
-JSON. "physics" steps the simulator with random actions and nothing else: the bound for the other two.
+Timed in windows after a burn-in that is not counted; medians and extremes are printed and written as JSON:
+
+    physics    the simulator with random actions and nothing else: the bound for the others
+    collect    batches of unrolls, without learning
+    update     what follows collecting, in env steps of the batch per second
+    training   whole training steps
+
+An SGD step is compared with the time that its matrix products, or its traffic with memory, would take at the speed that
+this device shows in one large product and one large copy.
 """
 
 import dataclasses
@@ -11,16 +19,22 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import torch
 import tyro
 
-from torch_ppo.config import load_config
+from torch_ppo.accelerate import keep_freed_memory
+from torch_ppo.config import Config, load_config
 from torch_ppo.envs import make_task
+from torch_ppo.networks import Dense
 from torch_ppo.train_step import learn, training_step
 from torch_ppo.training_state import TrainingState
 
@@ -31,45 +45,106 @@ class BenchArguments:
 
     config: tuple[str, ...] = ("cartpole_cpu",)
     """Configurations, by name or file."""
+    num_envs: tuple[int, ...] = ()
+    """Sizes to run each with instead of its own; batch_size grows with them where it has to."""
+    set: tuple[str, ...] = ()
+    """Other settings, as in TOML: compile=true torch_threads=2 capture='"physics"'."""
     windows: int = 7
     """Timed windows of each measurement."""
     seconds: float = 2.0
     """Least duration of a window; it holds at least one training step."""
-    device: str = "auto"
-    """As in training."""
-    physics: str = "auto"
-    """As in training."""
+    startup: bool = False
+    """Also time fresh processes to their first training step, with empty and with filled kernel caches."""
+    profile: Path | None = None
+    """Folder for a torch profiler trace of one training step of each; prints a table too."""
     json: Path | None = None
     """File for the numbers."""
 
 
-def measure(work: Callable[[], None], steps: int, *, windows: int, seconds: float, device: torch.device) -> list[float]:
+def synchronize(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(work: Callable[[], object], steps: int, arguments: BenchArguments, device: torch.device) -> list[float]:
     """Env steps per second of `work`, which takes `steps`, in each window; two calls of burn-in go before."""
-
-    def synchronize() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     for _ in range(2):
         work()
     rates = []
-    for _ in range(windows):
-        synchronize()
+    for _ in range(arguments.windows):
+        synchronize(device)
         started, done = time.perf_counter(), 0
-        while not done or time.perf_counter() - started < seconds:
+        while not done or time.perf_counter() - started < arguments.seconds:
             work()
-            synchronize()
+            synchronize(device)
             done += steps
         rates.append(done / (time.perf_counter() - started))
     return rates
 
 
-def measure_config(name: str, arguments: BenchArguments) -> dict[str, object]:
-    """Rates of one configuration, with its sizes."""
-    config = load_config(name, device=arguments.device, physics=arguments.physics, run_evals=False)
+def best_time(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
+    """Least seconds that `work` took."""
+    work()
+    times = []
+    for _ in range(repeats):
+        synchronize(device)
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def device_speed(device: torch.device) -> tuple[float, float]:
+    """FLOP/s of a large float32 product as training computes it, and bytes/s of a large copy (read and written)."""
+    n = 8192 if device.type == "cuda" else 1024
+    layer = Dense(n, n).to(device)
+    x = torch.randn(n, n, device=device)
+    flops = 2 * n**3 / best_time(lambda: layer(x), device)
+    source = torch.empty(2**28 if device.type == "cuda" else 2**24, device=device)
+    target = torch.empty_like(source)
+    return flops, 2 * source.nbytes / best_time(lambda: target.copy_(source), device)
+
+
+def sgd_step_work(state: TrainingState) -> tuple[float, float]:
+    """FLOP of the matrix products of an SGD step, and bytes that it must move even if all activations stay on chip."""
+    config, agent = state.config, state.agent
+    rows = config.batch_size * config.unroll_length
+    flops = 0.0
+    for network in (agent.policy, agent.value):
+        layers = [module for module in network.modules() if isinstance(module, Dense)]
+        for i, layer in enumerate(layers):
+            products = 2 if i == 0 else 3  # forward, weights' gradient, and but for the first the inputs' gradient
+            flops += 2 * products * rows * layer.in_features * layer.out_features
+            if network is agent.value:  # the bootstrap value
+                flops += 2 * config.batch_size * layer.in_features * layer.out_features
+    _, bootstrap, data = state.batch.minibatch(torch.zeros(1, dtype=torch.int64, device=state.device))
+    observation = sum(x.shape[-1] for x in state.batch.observation.values())
+    fields = [x for x in data if x is not None]
+    row_bytes = 4 * (observation + sum(x[0, 0].numel() for x in fields))
+    sequence_bytes = config.unroll_length * row_bytes + sum(x.nbytes for x in bootstrap.values())
+    # Adam reads parameters, gradient and two moments, and writes all but the gradient.
+    return flops, config.batch_size * sequence_bytes + 7 * state.learner.flat.nbytes
+
+
+def sized_config(name: str, num_envs: int | None, settings: dict[str, object]) -> Config:
+    """The configuration with other settings; batch_size raised to fit `num_envs` if it must be."""
+    config = load_config(name, run_evals=False, **settings)
+    if num_envs is None:
+        return config
+    num_unrolls = -(-config.num_unrolls // num_envs) * num_envs
+    batch_size = -(-num_unrolls // config.num_minibatches)
+    return dataclasses.replace(config, num_envs=num_envs, batch_size=batch_size)
+
+
+def measure_config(config: Config, arguments: BenchArguments) -> dict[str, object]:
+    """Rates of one configuration, with its sizes and bounds."""
+    on_cuda = torch.cuda.is_available() and config.device != "cpu"
+    free_before = torch.cuda.mem_get_info()[0] if on_cuda else 0
     state = TrainingState(config, make_task(config.env))
-    config, env = state.config, state.env
-    action = torch.empty(config.num_envs, state.action_dim, device=state.device)
+    config, env, device = state.config, state.env, state.device
+    action = torch.empty(config.num_envs, state.action_dim, device=device)
     policy_steps = config.num_unrolls_per_env * config.unroll_length
 
     def physics() -> None:
@@ -82,28 +157,84 @@ def measure_config(name: str, arguments: BenchArguments) -> dict[str, object]:
     def training() -> None:
         training_step(state.collector, state.learner)[0, 0].item()
 
-    timing = {"windows": arguments.windows, "seconds": arguments.seconds, "device": state.device}
     steps = config.env_step_per_training_step
-    rates = {"physics": measure(physics, steps, **timing)}
+    rates = {"physics": measure(physics, steps, arguments, device)}
     env.reset()
-    rates["collect"] = measure(state.collector, steps, **timing)
-    rates["update"] = measure(lambda: learn(state.learner), steps, **timing)
-    rates["training"] = measure(training, steps, **timing)
-    bound = statistics.median(rates["physics"])
+    rates["collect"] = measure(state.collector, steps, arguments, device)
+    rates["update"] = measure(lambda: learn(state.learner), steps, arguments, device)
+    rates["training"] = measure(training, steps, arguments, device)
+    median = {key: statistics.median(values) for key, values in rates.items()}
+    seconds_per_sgd_step = steps / median["update"] / config.sgd_steps_per_training_step
+    flops, traffic = sgd_step_work(state)
+    flops_per_second, bytes_per_second = device_speed(device)
+    bound = max(flops / flops_per_second, traffic / bytes_per_second)
+    memory = (free_before - torch.cuda.mem_get_info()[0]) / config.num_envs if on_cuda else None
+    if arguments.profile:
+        profile(training, arguments.profile / f"{config.env}_{config.num_envs}.json", device)
     return {
-        "config": name,
         "env": config.env,
-        "device": str(state.device),
+        "device": str(device),
         "physics_engine": config.physics,
+        "capture": config.capture,
+        "compile": config.compile,
+        "matmul_precision": config.matmul_precision,
+        "bf16": config.bf16,
+        "torch_threads": torch.get_num_threads(),
         "num_envs": config.num_envs,
         "env_steps_per_training_step": steps,
-        "ms_per_sgd_step": 1e3 * steps / statistics.median(rates["update"]) / config.sgd_steps_per_training_step,
-        "fraction_of_physics": statistics.median(rates["training"]) / bound,
+        "sgd_steps_per_training_step": config.sgd_steps_per_training_step,
         "env_steps_per_second": {
-            key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-            for key, values in rates.items()
+            key: {"median": median[key], "min": min(values), "max": max(values)} for key, values in rates.items()
         },
+        "fraction_of_physics": median["training"] / median["physics"],
+        "ms_per_sgd_step": 1e3 * seconds_per_sgd_step,
+        "gflop_per_sgd_step": flops / 1e9,
+        "megabytes_per_sgd_step": traffic / 1e6,
+        "device_gflops": flops_per_second / 1e9,
+        "device_gigabytes_per_second": bytes_per_second / 1e9,
+        "fraction_of_sgd_bound": bound / seconds_per_sgd_step,
+        "preparation_seconds": state.preparation_time,
+        "device_bytes_per_env": memory,
     }
+
+
+def profile(work: Callable[[], object], trace: Path, device: torch.device) -> None:
+    """Writes a trace of one call of `work` and prints where its time went."""
+    trace.parent.mkdir(parents=True, exist_ok=True)
+    with torch.profiler.profile() as profiler:
+        work()
+        synchronize(device)
+    profiler.export_chrome_trace(str(trace))
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    print(profiler.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=50))
+    print(f"trace of one training step: {trace}")
+
+
+# What a process does up to its first training step, with an argument: the settings as JSON.
+STARTUP = """
+import json, sys
+from torch_ppo.config import Config
+from torch_ppo.envs import make_task
+from torch_ppo.train_step import training_step
+from torch_ppo.training_state import TrainingState
+config = Config(**json.loads(sys.argv[1]))
+state = TrainingState(config, make_task(config.env))
+training_step(state.collector, state.learner)[0, 0].item()
+"""
+
+
+def startup_seconds(config: Config) -> dict[str, float]:
+    """Seconds from the start of a process to the end of its first training step, without and with kernel caches."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch", "WARP_CACHE_PATH": f"{folder}/warp"}
+        caches["TRITON_CACHE_DIR"] = f"{folder}/triton"
+        seconds = {}
+        for key in ("cold", "warm"):
+            started = time.perf_counter()
+            settings = json.dumps(dataclasses.asdict(config))
+            subprocess.run([sys.executable, "-c", STARTUP, settings], check=True, env={**os.environ, **caches})
+            seconds[key] = time.perf_counter() - started
+    return seconds
 
 
 def machine() -> dict[str, object]:
@@ -113,29 +244,44 @@ def machine() -> dict[str, object]:
         "date": time.strftime("%Y-%m-%d"),
         "cpu": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
     }
 
 
+def lines(name: str, result: dict[str, object]) -> Iterator[str]:
+    """A result for people."""
+    arrangement = f"capture {result['capture']}, compile {str(result['compile']).lower()}"
+    yield f"{name}: {result['num_envs']:,} envs on {result['device']} with {result['physics_engine']}, {arrangement}"
+    for key, rate in result["env_steps_per_second"].items():
+        yield f"{key:>12} {rate['median']:>13,.0f}  ({rate['min']:,.0f} .. {rate['max']:,.0f})"
+    share = f"{result['fraction_of_sgd_bound']:.0%} of this device's speed"
+    yield f"{'SGD step':>12} {result['ms_per_sgd_step']:>10.3f} ms, {share}"
+    yield f"{'':>12} training runs at {result['fraction_of_physics']:.0%} of physics alone"
+    if result["device_bytes_per_env"] is not None:
+        yield f"{'memory':>12} {result['device_bytes_per_env'] / 1024:>10.1f} KiB of the device per env"
+    for key, seconds in result.get("startup_seconds", {}).items():
+        yield f"{key + ' start':>12} {seconds:>10.1f} s to the end of the first training step"
+
+
 def main() -> None:
     """The program `python -m tools.bench`."""
     arguments = tyro.cli(BenchArguments, prog="python -m tools.bench")
+    settings = tomllib.loads("\n".join(arguments.set))
+    keep_freed_memory()
     results = {"machine": machine(), "results": []}
-    print("env steps per second: median (min .. max)")
+    print("env steps per second: median (lowest .. highest)")
     for name in arguments.config:
-        result = measure_config(name, arguments)
-        results["results"].append(result)
-        for key, rate in result["env_steps_per_second"].items():
-            print(
-                f"{name:>16} {key:>9} {rate['median']:>12,.0f}  ({rate['min']:,.0f} .. {rate['max']:,.0f})", flush=True
-            )
-        print(f"{name:>16} {'SGD step':>9} {result['ms_per_sgd_step']:>9.2f} ms; ", end="")
-        print(f"training is {result['fraction_of_physics']:.0%} of physics only")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        for num_envs in arguments.num_envs or (None,):
+            config = sized_config(name, num_envs, settings)
+            result = {"config": name, **measure_config(config, arguments)}
+            if arguments.startup:
+                result["startup_seconds"] = startup_seconds(config)
+            results["results"].append(result)
+            print(*lines(name, result), sep="\n", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

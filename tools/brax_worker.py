@@ -3,8 +3,9 @@
     python brax_worker.py '{"env": "CartpoleBalance", "impl": "jax", "train": {"num_timesteps": 655360, ...}}'
 
 Imports nothing of this project. Each evaluation or training interval prints one JSON line, as `metrics.jsonl` has them:
-`step`, Brax's own metrics and `walltime`, the seconds since the process started its imports. With `"stepwise": true` it then
-waits for a line on the standard input, so that another program can run in between.
+`step`, Brax's own metrics and `walltime`, the seconds since the process began its imports. With "stepwise" it then waits
+for a line on the standard input, so that another program can run in between. With "networks_file" the initial networks
+are written there: arrays policy/hidden_0/kernel and so on, kernels (in, out) as in flax.
 """
 
 import functools
@@ -16,6 +17,18 @@ import time
 STARTED = time.perf_counter()
 
 
+def save_networks(path: str, params: tuple[object, object, object]) -> None:
+    """Writes policy and value parameters of Brax's (normalizer, policy, value) as an npz file."""
+    import numpy as np
+
+    arrays = {}
+    for network, tree in zip(("policy", "value"), params[1:], strict=True):
+        tree = tree["params"]
+        for layer, leaves in tree.get("MLP_0", tree).items():
+            arrays |= {f"{network}/{layer}/{name}": np.asarray(leaf) for name, leaf in leaves.items()}
+    np.savez(path, **arrays)
+
+
 def main() -> None:
     """Run as the settings in the first argument say."""
     settings = json.loads(sys.argv[1])
@@ -24,24 +37,26 @@ def main() -> None:
     from brax.training.agents.ppo import networks, train
     from mujoco_playground import registry, wrapper
 
-    stepwise = settings.get("stepwise", False)
-
     def progress(step: int, metrics: dict[str, object]) -> None:
         row = {"step": int(step), "walltime": time.perf_counter() - STARTED}
         print(json.dumps(row | {key: float(value) for key, value in metrics.items()}), flush=True)
-        if stepwise and not sys.stdin.readline():
+        if settings.get("stepwise") and not sys.stdin.readline():
             sys.exit(0)
+
+    def policy_params(step: int, make_policy: object, params: tuple[object, object, object]) -> None:
+        if step == 0 and settings.get("networks_file"):
+            save_networks(settings["networks_file"], params)
 
     overrides = {"impl": settings["impl"]}
     environment = registry.load(settings["env"], config_overrides=overrides)
-    evaluation = registry.load(settings["env"], config_overrides=overrides)
     print(json.dumps({"device": str(jax.devices()[0]), "jax": jax.__version__}), flush=True)
     train.train(
         environment=environment,
-        eval_env=evaluation,
+        eval_env=registry.load(settings["env"], config_overrides=overrides),
         wrap_env_fn=wrapper.wrap_for_brax_training,
         network_factory=functools.partial(networks.make_ppo_networks, **settings.get("networks", {})),
         progress_fn=progress,
+        policy_params_fn=policy_params,
         **settings["train"],
     )
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import torch
 
+from torch_ppo.agent import Agent
 from torch_ppo.collect import Collector
 from torch_ppo.evaluate import Evaluator
+from torch_ppo.networks import Dense
 from torch_ppo.update import Learner
 
 
@@ -24,6 +26,14 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(m_mmap_threshold, largest)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
+    """Precision of matrix products, for all of torch (`matmul_precision`) and in the networks (`bf16`)."""
+    torch.set_float32_matmul_precision(matmul_precision)
+    for module in agent.modules():
+        if isinstance(module, Dense):
+            module.in_bfloat16 = bf16
 
 
 def compiled(function: Callable) -> Callable:

@@ -164,6 +164,10 @@ class Config:
     auto takes the most there is."""
     compile: bool | None = None
     """torch.compile what is not physics. By default on CUDA only: on the CPU it takes half a minute before training."""
+    matmul_precision: Literal["highest", "high", "medium"] = "high"
+    """Matrix products of float32: highest is float32 itself, high TF32 on CUDA, which is also JAX's default there."""
+    bf16: bool = False
+    """Matrix products of the networks in bfloat16 while training; exported policies compute in float32."""
     torch_threads: int | None = None
     """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
 

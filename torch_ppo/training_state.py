@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import torch_ppo
-from torch_ppo.accelerate import compile_parts, keep_freed_memory, record_graphs
+from torch_ppo.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.agent import NetworkFactory, make_agent
 from torch_ppo.collect import Collector, allocate_batch
 from torch_ppo.config import Config, ConfigError
@@ -124,6 +124,7 @@ class TrainingState:
             generator=self.generators["init"],
             network_factory=network_factory,
         ).to(self.device)
+        set_precision(self.agent, config.matmul_precision, config.bf16)
         self.batch = allocate_batch(config, self.env, self.agent)
         self.noise = GeneratorNoise(self.generators["train"])
         self.collector = Collector(config, self.env, self.agent, self.batch, self.noise)
