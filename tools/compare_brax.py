@@ -6,7 +6,7 @@
 Brax needs an environment of its own: `pip install "jax[cpu]" brax "flax<0.12.8" playground` (jax[cuda13] on a GPU).
 
 For speed the two take turns, one training step each, while the other waits: shared machines change their speed
-within minutes, so what counts is the ratio of neighbours. Brax's first training step, which compiles, is left out.
+within minutes, so what counts is the ratio of neighbours. Brax's first two training steps, which compile, are left out.
 """
 
 import dataclasses
@@ -38,6 +38,8 @@ BRAX_ARGUMENTS = (
     "num_minibatches num_updates_per_batch discounting gae_lambda learning_rate clipping_epsilon entropy_cost num_envs "
     "batch_size max_grad_norm num_resets_per_eval num_eval_envs deterministic_eval seed run_evals"
 ).split()
+
+WARMUP_INTERVALS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,34 +87,26 @@ def rows(worker: subprocess.Popen) -> Iterator[dict[str, float]]:
 def compare_speed(arguments: CompareArguments, config: Config, impl: str) -> dict[str, object]:
     """Env steps per second of both, round by round."""
     steps = config.env_step_per_training_step
-    # An interval is one training step; the first compiles.
-    config = dataclasses.replace(
-        config, num_evals=arguments.rounds + 2, num_timesteps=(arguments.rounds + 1) * steps, run_evals=False
-    )
+    # An interval is one training step.
+    num_evals = arguments.rounds + WARMUP_INTERVALS + 1
+    config = dataclasses.replace(config, num_evals=num_evals, num_timesteps=(num_evals - 1) * steps, run_evals=False)
     state = TrainingState(config, make_task(config.env))
+    training_step(state.collector, state.learner)[0, 0].item()
     worker = start_brax(arguments, config, impl, stepwise=True)
     rates = {"ours": [], "brax": []}
     for row in rows(worker):
-        if "training/sps" not in row or row["step"] == 0:
-            worker.stdin.write("\n")
-        elif row["step"] > steps:
-            rates["brax"].append(row["training/sps"])
-        if len(rates["brax"]) == arguments.rounds:
-            worker.kill()
-            break
-        if "training/sps" in row:
+        if row["step"] > WARMUP_INTERVALS * steps:
             started = time.perf_counter()
             training_step(state.collector, state.learner)[0, 0].item()
             rates["ours"].append(steps / (time.perf_counter() - started))
-            print(f"{impl}: ours {rates['ours'][-1]:,.0f}, Brax before that {row['training/sps']:,.0f}", flush=True)
-            worker.stdin.write("\n")
+            rates["brax"].append(row["training/sps"])
+            print(f"{impl}: Brax {rates['brax'][-1]:,.0f}, then ours {rates['ours'][-1]:,.0f}", flush=True)
+        worker.stdin.write("\n")
         worker.stdin.flush()
-    ours, brax = rates["ours"][1:], rates["brax"]  # ours of a round comes before Brax's of the next; both are warm
     return {
         "env_steps_per_second": rates,
-        "ours": statistics.median(rates["ours"]),
-        "brax": statistics.median(brax),
-        "ratio": statistics.median(a / b for a, b in zip(ours, brax, strict=False)),
+        **{who: statistics.median(values) for who, values in rates.items()},
+        "ratio": statistics.median(a / b for a, b in zip(rates["ours"], rates["brax"], strict=True)),
     }
 
 

@@ -220,11 +220,13 @@ def main() -> None:
     from torch_ppo.logger import MetricsLog, Progress
     from torch_ppo.program import StopRequest, open_run, parse_arguments, user_errors
 
+    started = time.perf_counter()
     with user_errors(), StopRequest().listening() as stop:
         folder, state, introduction = open_run(parse_arguments(sys.argv[1:]))
         config = state.config
         print(introduction, summary(config), sep="\n", flush=True)
-        resumed = state.training_steps > 0
+        first_step = state.training_steps + 1
+        resumed = first_step > 1
         log = MetricsLog(folder.path, resume_step=state.env_steps if resumed else None)
         progress = Progress(config.total_env_steps, state.env_steps)
 
@@ -240,6 +242,12 @@ def main() -> None:
 
         def should_stop(state: TrainingState) -> bool:
             progress.update(state.env_steps)
+            if state.training_steps == first_step and state.preparation_time > 1.0:
+                seconds = time.perf_counter() - started
+                progress.message(
+                    f"first training step after {seconds:.1f} s, {state.preparation_time:.1f} s of it for compiling "
+                    "and recording; less from now on, as kernels are kept"
+                )
             return stop.signal is not None
 
         try:
