@@ -2,6 +2,7 @@
 
 import copy
 import os
+import time
 
 import mujoco
 import numpy as np
@@ -10,6 +11,9 @@ from mujoco import rollout
 from torch import Tensor
 
 from torch_ppo.physics import PhysicsError, masked_write, sensor_slice
+
+# Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
+LEAST_SECONDS_PER_THREAD = 2.5e-4
 
 
 def available_cores() -> int:
@@ -44,12 +48,29 @@ class MujocoPhysics:
         self.overflow = torch.zeros(num_envs, dtype=torch.int32)
         self.qpos.copy_(torch.as_tensor(model.qpos0, dtype=torch.float32))
 
-        num_threads = min(available_cores(), num_envs)
-        self._rollout = rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
-        self._datas = [mujoco.MjData(model) for _ in range(num_threads)]
         self._models = [model] * num_envs
-        self._chunk = -(-num_envs // (4 * num_threads))
         self._buffers: dict[int, tuple[np.ndarray, ...]] = {}
+        self._use_threads(1)
+        self._threads_chosen = False
+
+    def _use_threads(self, num_threads: int) -> None:
+        """Steps worlds in that many threads; 1 is the calling thread. Results do not depend on it."""
+        self._rollout = rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
+        self._datas = [mujoco.MjData(self.model) for _ in range(num_threads)]
+        self._chunk = -(-self.num_envs // (4 * num_threads))
+
+    def _choose_threads(self, num_substeps: int) -> None:
+        """As many threads as have enough to do, by how long the calling thread takes for a step alone."""
+        self._threads_chosen = True
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            self._simulate(num_substeps)
+            seconds.append(time.perf_counter() - started)
+        useful = int(min(seconds) / LEAST_SECONDS_PER_THREAD)
+        num_threads = min(available_cores(), self.num_envs, useful)
+        if num_threads > 1:
+            self._use_threads(num_threads)
 
     def _buffers_for(self, num_substeps: int) -> tuple[Tensor, ...]:
         """float64 state in, controls, states out, sensors out, allocated at the first call for this number."""
@@ -68,6 +89,15 @@ class MujocoPhysics:
         state, ctrl, states, sensors = self._buffers_for(num_substeps)
         state.copy_(self._state)
         ctrl.copy_(self.ctrl[:, None])
+        if not self._threads_chosen:
+            self._choose_threads(num_substeps)
+        self._simulate(num_substeps)
+        self._state.copy_(states[:, -1])
+        self.sensordata.copy_(sensors[:, -1])
+
+    def _simulate(self, num_substeps: int) -> None:
+        """From the buffers of this number of substeps, into them."""
+        state, ctrl, states, sensors = self._buffers_for(num_substeps)
         self._rollout.rollout(
             self._models,
             self._datas,
@@ -79,8 +109,6 @@ class MujocoPhysics:
             skip_checks=True,
             chunk_size=self._chunk,
         )
-        self._state.copy_(states[:, -1])
-        self.sensordata.copy_(sensors[:, -1])
 
     def forward(self) -> None:
         if not self.model.nsensordata:
