@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from torch_ppo.checkpoint import agent_from_checkpoint
 from torch_ppo.config import Config
 from torch_ppo.envs import make_task
 from torch_ppo.train_step import training_step
@@ -160,6 +161,28 @@ def test_compiled_training_is_the_same_but_for_rounding(device, variant):
         train(make_state(device, "none", variant, compile=True)),
     )
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_high_precision_is_the_highest_on_the_cpu(differences):
+    """JAX computes in float32 there as well."""
+    high, highest = (train(make_state(matmul_precision=name), 1) for name in ("high", "highest"))
+    assert differences(high, highest) == []
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_is_near_float32(device):
+    """Products of the networks only: parameters stay float32, and so does what is exported."""
+    state = make_state(device, bf16=True)
+    found, expected = train(state, 1)[0], train(make_state(device), 1)[0]
+    change, expected_change = (x["parameters"] - make_state(device).learner.flat for x in (found, expected))
+    assert not torch.equal(change, expected_change)
+    assert torch.cosine_similarity(change, expected_change, dim=0) > 0.95
+    assert found["parameters"].dtype == torch.float32
+    exported = agent_from_checkpoint(state.checkpoint())
+    seen = exported.normalizer["state"]
+    observation = {"state": seen.mean + seen.std * torch.randn(64, 5, generator=torch.Generator().manual_seed(0))}
+    live = state.agent.mode({"state": observation["state"].to(device)}).cpu()
+    assert 1e-6 < (exported.mode(observation) - live).abs().max().item() < 0.05
 
 
 def test_unroll_capture_needs_cuda():

@@ -297,3 +297,24 @@ def test_control_step_of_several_timesteps():
     env = make_env(Slow())
     env.step(random_actions(env, 1)[0])
     torch.testing.assert_close(env.physics.time, torch.full((8,), 0.03))
+
+
+def test_threads_do_not_change_results():
+    """How many threads step the worlds is chosen by a stopwatch."""
+    states = []
+    for num_threads in (1, 3):
+        env = make_env(FallingCartpole(), num_envs=50)
+        env.physics._use_threads(num_threads)
+        env.physics._threads_chosen = True
+        for action in random_actions(env, 60):
+            env.step(action)
+        states.append(env.physics.state()["state"].clone())
+    assert torch.equal(*states)
+
+
+def test_small_batches_are_stepped_in_one_thread(monkeypatch):
+    monkeypatch.setattr("torch_ppo.physics_mujoco.available_cores", lambda: 8)
+    small, large = make_env(FallingCartpole(), num_envs=4).physics, make_env(FallingCartpole(), num_envs=4000).physics
+    small.step(1)
+    large.step(1)
+    assert len(small._datas) == 1 < len(large._datas)

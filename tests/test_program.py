@@ -427,3 +427,11 @@ def test_mistake_in_a_process_of_its_own(tmp_path):
     assert result.returncode == 2
     assert result.stdout == "" and result.stderr == "error: there is no env 'cartpol'; did you mean 'cartpole'?\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("flag", "compile"), [("--compile", True), ("--no-compile", False)])
+def test_compile_flags(flag, compile):
+    arguments, _ = parse_arguments(["--env", "cartpole", flag])
+    assert arguments.settings.checked().compile is compile
+    arguments, _ = parse_arguments(["--env", "cartpole"])
+    assert arguments.settings.checked().compile is torch.cuda.is_available()

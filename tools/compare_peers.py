@@ -1,0 +1,176 @@
+"""What an update costs here and in other PyTorch trainers: same batch, same networks, same number of SGD steps.
+
+    python -m tools.compare_peers --config cartpole_cpu --json peers.json
+
+Peers that are not installed are named with the line that installs them. They and this trainer take turns, one update
+each, because shared machines change their speed within minutes: what counts is the ratio of neighbours.
+
+Only the update is compared. Collecting depends on the simulator that each is used with; CleanRL is missing because its
+PPO is a script to copy and not something to import. rsl_rl and Stable-Baselines3 compute the advantages once per batch,
+outside of what is timed for them; here, as in Brax, that is part of every SGD step.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import statistics
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import tyro
+
+from tools.bench import machine
+from torch_ppo.config import Config, load_config
+from torch_ppo.envs import make_task
+from torch_ppo.training_state import TrainingState
+
+
+@dataclasses.dataclass(frozen=True)
+class PeersArguments:
+    """Compare updates with rsl_rl's and Stable-Baselines3's."""
+
+    config: str = "cartpole_cpu"
+    """Configuration, by name or file: its batch, minibatches, passes and network sizes."""
+    set: tuple[str, ...] = ()
+    """Other settings, as in TOML: torch_threads=2."""
+    rounds: int = 7
+    """Updates of each that are timed, in turns; one of each goes before."""
+    compile: bool = True
+    """Time this trainer with torch.compile too."""
+    json: Path | None = None
+    """File for the numbers."""
+
+
+def ours(config: Config) -> Callable[[], None]:
+    """An update on a batch that was collected."""
+    state = TrainingState(config, make_task(config.env))
+    state.collector()
+    return lambda: state.learner.update()[0, 0].item()
+
+
+def rsl_rl(config: Config, obs_dim: int, action_dim: int, device: torch.device) -> Callable[[], None]:
+    """rsl_rl's `PPO.update` on random numbers."""
+    from rsl_rl.algorithms import PPO
+    from rsl_rl.models import MLPModel
+    from rsl_rl.storage import RolloutStorage
+    from tensordict import TensorDict
+
+    num_steps = config.num_unrolls_per_env * config.unroll_length
+    obs = TensorDict({"policy": torch.randn(config.num_envs, obs_dim)}, batch_size=[config.num_envs]).to(device)
+    groups = {"actor": ["policy"], "critic": ["policy"]}
+    gaussian = {"class_name": "rsl_rl.modules.distribution:GaussianDistribution"}
+    sizes = config.policy_hidden_layer_sizes, config.value_hidden_layer_sizes
+    actor = MLPModel(obs, groups, "actor", action_dim, sizes[0], "swish", True, gaussian)
+    critic = MLPModel(obs, groups, "critic", 1, sizes[1], "swish", True)
+    storage = RolloutStorage("rl", config.num_envs, num_steps, obs, [action_dim], str(device))
+    algorithm = PPO(
+        actor,
+        critic,
+        storage,
+        num_learning_epochs=config.num_updates_per_batch,
+        num_mini_batches=config.num_minibatches,
+        schedule="fixed",
+        normalize_advantage_per_mini_batch=True,
+        device=str(device),
+    )
+
+    def fill() -> None:
+        for _ in range(num_steps):
+            algorithm.act(obs)
+            rewards = torch.randn(config.num_envs, device=device)
+            algorithm.process_env_step(obs, rewards, torch.zeros_like(rewards), {})
+        algorithm.compute_returns(obs)
+
+    return prepared(fill, algorithm.update)
+
+
+def stable_baselines3(config: Config, obs_dim: int, action_dim: int, device: torch.device) -> Callable[[], None]:
+    """Stable-Baselines3's `PPO.train` on random numbers."""
+    import gymnasium
+    import numpy as np
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.logger import configure
+
+    class Nothing(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        action_space = gymnasium.spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+
+    rows = config.num_unrolls * config.unroll_length
+    sizes = {"pi": list(config.policy_hidden_layer_sizes), "vf": list(config.value_hidden_layer_sizes)}
+    model = PPO(
+        "MlpPolicy",
+        Nothing(),
+        n_steps=rows,  # one env; the update does not know how many there were
+        batch_size=config.batch_size * config.unroll_length,
+        n_epochs=config.num_updates_per_batch,
+        policy_kwargs={"net_arch": sizes, "activation_fn": torch.nn.SiLU},
+        device=str(device),
+    )
+    model.set_logger(configure(format_strings=[]))
+    buffer, generator = model.rollout_buffer, np.random.default_rng(0)
+
+    def fill() -> None:
+        buffer.reset()
+        for name in ("observations", "actions", "rewards", "values", "log_probs", "advantages", "returns"):
+            getattr(buffer, name)[:] = generator.normal(size=getattr(buffer, name).shape)
+        buffer.log_probs[:] = -1.0
+        buffer.full = True
+
+    return prepared(fill, model.train)
+
+
+def prepared(fill: Callable[[], None], update: Callable[[], object]) -> Callable[[], float]:
+    """An update that first fills its storage; returns the seconds of the update alone."""
+
+    def run() -> float:
+        fill()
+        started = time.perf_counter()
+        update()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    return run
+
+
+PEERS = {
+    "rsl_rl": (rsl_rl, "pip install rsl-rl-lib"),
+    "stable_baselines3": (stable_baselines3, "pip install stable-baselines3"),
+}
+
+
+def main() -> None:
+    """The program `python -m tools.compare_peers`."""
+    arguments = tyro.cli(PeersArguments, prog="python -m tools.compare_peers")
+    config = load_config(arguments.config, run_evals=False, **tomllib.loads("\n".join(arguments.set)))
+    probe = TrainingState(dataclasses.replace(config, compile=False), make_task(config.env))
+    (obs_dim,) = probe.observation_sizes.values()
+    updates = {"ours": prepared(lambda: None, ours(dataclasses.replace(config, compile=False)))}
+    if arguments.compile:
+        updates["ours, compiled"] = prepared(lambda: None, ours(dataclasses.replace(config, compile=True)))
+    for name, (make, install) in PEERS.items():
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is not installed: {install}")
+        else:
+            updates[name] = make(config, obs_dim, probe.action_dim, probe.device)
+    seconds: dict[str, list[float]] = {name: [] for name in updates}
+    for name, update in [*updates.items()] * (arguments.rounds + 1):
+        seconds[name].append(update())
+    sgd_steps = config.sgd_steps_per_training_step
+    results = {"machine": machine(), "config": arguments.config, "torch_threads": torch.get_num_threads()}
+    print(f"{config.batch_size * config.unroll_length:,} transitions per SGD step, {sgd_steps} SGD steps per update")
+    for name, values in seconds.items():
+        values = values[1:]
+        ratio = statistics.median(b / a for a, b in zip(seconds["ours"][1:], values, strict=True))
+        results[name] = {"ms_per_sgd_step": [1e3 * value / sgd_steps for value in values], "times_ours": ratio}
+        milliseconds = 1e3 * statistics.median(values) / sgd_steps
+        print(f"{name:>20} {milliseconds:8.3f} ms per SGD step, {ratio:5.2f} times ours (median of neighbours)")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
