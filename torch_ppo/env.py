@@ -73,7 +73,8 @@ class Env:
         self.observation: Observation = {}
         self._pool_observation: Observation = {}
         self.reset()
-        self._check_reward()
+        with torch.no_grad():
+            self._check_task()
 
     def _substeps_per_control(self) -> int:
         timestep = self.physics.model.opt.timestep
@@ -123,17 +124,29 @@ class Env:
                 f"{type(self.task).__name__}: {what} is {value.dtype} {tuple(value.shape)}, expected float {shape}"
             )
 
-    @torch.no_grad()
-    def _check_reward(self) -> None:
-        """Asks for a reward once, so that a task's mistake in it shows before training, and by name."""
+    def _check_task(self) -> None:
+        """Asks the task for everything once, so that a mistake in it shows before training, and by name."""
         memory = {name: tensor.clone() for name, tensor in self.memory.items()}
         action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
+        for key, value in self._observe().items():
+            self._check(f"observation {key!r}", value, (self.num_envs, *value.shape[1:]))
         reward, metrics = self.task.reward(self.physics, memory, action)
-        self._check_shape("reward", reward, (self.num_envs,))
+        self._check("reward", reward, (self.num_envs,))
         for name in self.task.metric_names:
             if name not in metrics:
                 raise TaskError(f"{type(self.task).__name__}: reward returns no metric {name!r}, one of metric_names")
-            self._check_shape(f"metric {name!r}", metrics[name], (self.num_envs,))
+            self._check(f"metric {name!r}", metrics[name], (self.num_envs,))
+        for name in ("terminated", "time_out"):
+            value = getattr(self.task, name)(self.physics, memory)
+            if value is not None and value.shape != (self.num_envs,):
+                raise TaskError(
+                    f"{type(self.task).__name__}: {name} is {tuple(value.shape)}, expected ({self.num_envs},)"
+                )
+
+    def _check(self, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
+        self._check_shape(what, value, shape)
+        if not value.isfinite().all():
+            raise TaskError(f"{type(self.task).__name__}: {what} is inf or NaN in a start state")
 
     @torch.no_grad()
     def step(self, action: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch_ppo.checkpoint import (
     write_atomically,
 )
 from torch_ppo.config import Config, ConfigError, config_names, read_config, to_toml
-from torch_ppo.envs import make_task
+from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import UserError
 from torch_ppo.training_state import TrainingState
 
@@ -91,6 +91,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
     known, _ = first.parse_known_args(argv)
     if known.env is not None:
         make_task(known.env)
+        known.env = canonical_name(known.env)
     if known.resume is not None:
         if known.config or known.env or known.run_dir:
             raise ConfigError("--resume goes on with a run as it was; leave out --env, --config and --run-dir")
@@ -103,6 +104,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
         name, why = known.config, "--config"
     elif known.env is not None:
         name, why = default_config(known.env)
+        if ":" in known.env:
+            raise ConfigError(
+                f"--env {known.env} needs --config with its settings; --config cartpole_cpu would be a start"
+            )
     elif {"-h", "--help"} & set(argv):
         name, why = "cartpole", "--help"
     else:
@@ -114,6 +119,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
         values["env"] = known.env
     default = TrainArguments(settings=UncheckedConfig(**values), config=known.config)
     arguments = tyro.cli(TrainArguments, args=argv, default=default, prog="python -m torch_ppo.train")
+    settings = dataclasses.replace(arguments.settings, env=canonical_name(arguments.settings.env))
+    arguments = dataclasses.replace(arguments, settings=settings)
     return arguments, f"{Path(name).stem if why != 'resumed run' else name} ({why})"
 
 
@@ -182,7 +189,7 @@ class RunFolder:
     def for_new_run(cls, path: Path | None, config: Config) -> "RunFolder":
         """Checks that the folder is free; creates nothing yet."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = path or Path("runs") / f"{config.env}-{stamp}-s{config.seed}"
+        path = path or Path("runs") / f"{config.env.rpartition(':')[2]}-{stamp}-s{config.seed}"
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             what = "is not empty" if path.is_dir() else "is a file"
             raise ConfigError(f"--run-dir {path} {what}; name a new folder, or --resume a run")
