@@ -24,7 +24,7 @@ LEVELS = (
     "train_step training_state",
     "checkpoint",
     "program",
-    "export",
+    "export tasks",
     "train",
 )
 LEVEL = {f"torch_ppo.{name}": level for level, names in enumerate(LEVELS) for name in names.split()}
@@ -101,7 +101,7 @@ def importers(*packages: str) -> set[str]:
 
 def test_tasks_are_known_only_to_the_trainer_and_the_programs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    assert outside == {"torch_ppo.train", "torch_ppo.program"}
+    assert outside == {"torch_ppo.train", "torch_ppo.program", "torch_ppo.tasks"}
 
 
 def test_warp_is_known_only_to_its_engine():

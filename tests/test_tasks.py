@@ -1,5 +1,6 @@
 """Finding tasks: ours by any of their names, and a user's own."""
 
+import subprocess
 import sys
 
 import pytest
@@ -79,3 +80,11 @@ def test_own_task_needs_a_configuration(own):
         parse_arguments(["--env", f"{own}:Mine"])
     arguments, _ = parse_arguments(["--env", f"{own}:Mine", "--config", "cartpole_cpu"])
     assert arguments.settings.env == f"{own}:Mine"
+
+
+def test_list_of_tasks():
+    lines = subprocess.run(
+        [sys.executable, "-m", "torch_ppo.tasks"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == sorted(ENVS)
+    assert lines[1].split() == ["cartpole", "5", "1", "0.01", "s", "1,000", "cartpole/balance,", "CartpoleBalance"]
