@@ -10,26 +10,78 @@ from pathlib import Path
 from torch_ppo.config import ConfigError, did_you_mean
 from torch_ppo.task import Task
 
+from . import finger, walker
+from .acrobot import Acrobot
+from .ball_in_cup import BallInCup
 from .cartpole import Cartpole
+from .cheetah import Cheetah
+from .finger import Finger
+from .fish import Fish
+from .hopper import Hopper
+from .humanoid import RUN_SPEED, WALK_SPEED, Humanoid
+from .pendulum import Pendulum
+from .point_mass import PointMass
+from .reacher import Reacher
+from .swimmer import Swimmer
+from .walker import Walker
 
 ENVS: dict[str, Callable[[], Task]] = {
+    "acrobot_swingup": Acrobot,
+    "acrobot_swingup_sparse": partial(Acrobot, sparse=True),
+    "ball_in_cup_catch": BallInCup,
     "cartpole": Cartpole,
     "cartpole_sparse": partial(Cartpole, sparse=True),
     "cartpole_swingup": partial(Cartpole, swing_up=True),
     "cartpole_swingup_sparse": partial(Cartpole, swing_up=True, sparse=True),
+    "cheetah_run": Cheetah,
+    "finger_spin": Finger,
+    "finger_turn_easy": partial(Finger, target_radius=finger.EASY_TARGET),
+    "finger_turn_hard": partial(Finger, target_radius=finger.HARD_TARGET),
+    "fish_swim": Fish,
+    "hopper_hop": partial(Hopper, hopping=True),
+    "hopper_stand": Hopper,
+    "humanoid_run": partial(Humanoid, move_speed=RUN_SPEED),
+    "humanoid_stand": Humanoid,
+    "humanoid_walk": partial(Humanoid, move_speed=WALK_SPEED),
+    "pendulum_swingup": Pendulum,
+    "point_mass_easy": PointMass,
+    "reacher_easy": Reacher,
+    "reacher_hard": partial(Reacher, hard=True),
+    "swimmer_swimmer6": Swimmer,
+    "walker_run": partial(Walker, move_speed=walker.RUN_SPEED),
+    "walker_stand": Walker,
+    "walker_walk": partial(Walker, move_speed=walker.WALK_SPEED),
 }
 
-# What a task is called in the DM Control suite and in MuJoCo Playground, where it is there.
-ALIASES = {
-    "cartpole/balance": "cartpole",
-    "cartpole/balance_sparse": "cartpole_sparse",
-    "cartpole/swingup": "cartpole_swingup",
-    "cartpole/swingup_sparse": "cartpole_swingup_sparse",
-    "CartpoleBalance": "cartpole",
-    "CartpoleBalanceSparse": "cartpole_sparse",
-    "CartpoleSwingup": "cartpole_swingup",
-    "CartpoleSwingupSparse": "cartpole_swingup_sparse",
+# What a task is called in the DM Control suite and in MuJoCo Playground.
+OTHER_NAMES = {
+    "acrobot_swingup": ("acrobot/swingup", "AcrobotSwingup"),
+    "acrobot_swingup_sparse": ("acrobot/swingup_sparse", "AcrobotSwingupSparse"),
+    "ball_in_cup_catch": ("ball_in_cup/catch", "BallInCup"),
+    "cartpole": ("cartpole/balance", "CartpoleBalance"),
+    "cartpole_sparse": ("cartpole/balance_sparse", "CartpoleBalanceSparse"),
+    "cartpole_swingup": ("cartpole/swingup", "CartpoleSwingup"),
+    "cartpole_swingup_sparse": ("cartpole/swingup_sparse", "CartpoleSwingupSparse"),
+    "cheetah_run": ("cheetah/run", "CheetahRun"),
+    "finger_spin": ("finger/spin", "FingerSpin"),
+    "finger_turn_easy": ("finger/turn_easy", "FingerTurnEasy"),
+    "finger_turn_hard": ("finger/turn_hard", "FingerTurnHard"),
+    "fish_swim": ("fish/swim", "FishSwim"),
+    "hopper_hop": ("hopper/hop", "HopperHop"),
+    "hopper_stand": ("hopper/stand", "HopperStand"),
+    "humanoid_run": ("humanoid/run", "HumanoidRun"),
+    "humanoid_stand": ("humanoid/stand", "HumanoidStand"),
+    "humanoid_walk": ("humanoid/walk", "HumanoidWalk"),
+    "pendulum_swingup": ("pendulum/swingup", "PendulumSwingup"),
+    "point_mass_easy": ("point_mass/easy", "PointMass"),
+    "reacher_easy": ("reacher/easy", "ReacherEasy"),
+    "reacher_hard": ("reacher/hard", "ReacherHard"),
+    "swimmer_swimmer6": ("swimmer/swimmer6", "SwimmerSwimmer6"),
+    "walker_run": ("walker/run", "WalkerRun"),
+    "walker_stand": ("walker/stand", "WalkerStand"),
+    "walker_walk": ("walker/walk", "WalkerWalk"),
 }
+ALIASES = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 
 def canonical_name(name: str) -> str:

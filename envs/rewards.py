@@ -17,7 +17,11 @@ def _linear(x: Tensor, value_at_1: float) -> Tensor:
     return (1.0 - x * (1.0 - value_at_1)).clamp(min=0.0)
 
 
-SIGMOIDS = {"gaussian": _gaussian, "quadratic": _quadratic, "linear": _linear}
+def _long_tail(x: Tensor, value_at_1: float) -> Tensor:
+    return 1.0 / (x.square() * (1.0 / value_at_1 - 1.0) + 1.0)
+
+
+SIGMOIDS = {"gaussian": _gaussian, "quadratic": _quadratic, "linear": _linear, "long_tail": _long_tail}
 
 
 def tolerance(
@@ -30,7 +34,7 @@ def tolerance(
 ) -> Tensor:
     """1 where `x` `(...,)` is within `bounds`, falling to `value_at_margin` at `margin` beyond them.
 
-    With `margin` 0 it is a hard indicator. "gaussian" needs 0 < value_at_margin < 1; the others allow 0.
+    With `margin` 0 it is a hard indicator. "gaussian" and "long_tail" need 0 < value_at_margin < 1; the others allow 0.
     """
     lower, upper = bounds
     if margin == 0:

@@ -43,6 +43,8 @@ class WarpPhysics:
             )
         self._warp_device = wp.device_from_torch(device)
         self._capture = capture
+        if njmax is not None:
+            njmax = max(njmax, 1)  # with 0, MuJoCo Warp 4.0 leaves the velocity as it is
         try:
             with wp.ScopedDevice(self._warp_device):
                 self._model = mjw.put_model(model)

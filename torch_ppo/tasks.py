@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from torch_ppo.env import Env
-from torch_ppo.envs import ALIASES, ENVS, make_task
+from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
 from torch_ppo.program import user_errors
 
 
@@ -34,7 +34,7 @@ def describe(name: str) -> tuple[str, ...]:
     )
     several = len(env.observation_sizes) > 1
     sizes = ", ".join(f"{key} {size}" if several else f"{size}" for key, size in env.observation_sizes.items())
-    others = ", ".join(alias for alias, ours in ALIASES.items() if ours == name)
+    others = ", ".join(OTHER_NAMES.get(name, ()))
     return name, sizes, f"{env.action_dim}", f"{task.control_dt:g} s", f"{task.episode_length:,}", others
 
 

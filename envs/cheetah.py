@@ -1,0 +1,52 @@
+"""Cheetah: a planar running animal, to run forward as fast as it can.
+
+Model, observation and reward are those of the DM Control suite's cheetah domain (Tassa et al. 2018,
+arXiv:1801.00690). Differences:
+
+- The suite lets the animal fall to the floor for 200 steps before an episode; here it starts in the air, at rest, in
+  the pose that the suite lets fall.
+- The speed in the reward lags one timestep, as MuJoCo's sensors do.
+
+qpos is the torso's position (x, z) in metres and pitch in radians, then the joints of the hind and of the front leg,
+each thigh, shin, foot, qvel their derivatives.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torch_ppo.physics import Physics
+from torch_ppo.task import Memory, Task
+
+from .rewards import tolerance
+
+RUN_SPEED = 10.0  # m/s, above which the reward is 1
+FIRST_JOINT = 3
+
+
+class Cheetah(Task):
+    """The reward grows with the forward speed of the centre of mass, up to `RUN_SPEED`."""
+
+    mjcf = Path(__file__).with_name("assets") / "cheetah.xml"
+    control_dt = 0.01
+    episode_length = 1000
+    nconmax = 16
+    njmax = 54  # 12 contacts, twice what random play and falls bring, and 6 limits
+
+    def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
+        for joint, (lower, upper) in enumerate(physics.model.jnt_range[FIRST_JOINT:], FIRST_JOINT):
+            physics.qpos[:, joint].uniform_(lower, upper, generator=generator)
+
+    def observe(self, physics: Physics, memory: Memory) -> Tensor:
+        return torch.cat(
+            [
+                physics.qpos[:, 1:],  # 8, all but the distance run
+                physics.qvel,  # 9
+            ],
+            dim=1,
+        )
+
+    def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        speed, enough = physics.sensor("velocity")[:, 0], (RUN_SPEED, float("inf"))
+        return tolerance(speed, enough, margin=RUN_SPEED, value_at_margin=0.0, sigmoid="linear"), {}

@@ -1,0 +1,31 @@
+"""Our cheetah against DM Control's."""
+
+import pytest
+from suite_comparison import compare_starts, compare_with_suite
+
+from torch_ppo.envs.cheetah import Cheetah
+
+# Warp solves contacts in float32.
+TOLERANCE = {"mujoco": 1e-5, "warp": 1e-4}
+NUM_STEPS = {"mujoco": 100, "warp": 50}
+
+
+@pytest.mark.parametrize("engine", TOLERANCE)
+def test_same_as_dm_control(suite, engine):
+    rewards = compare_with_suite(
+        suite,
+        Cheetah(),
+        "cheetah",
+        "run",
+        engine=engine,
+        num_steps=NUM_STEPS[engine],
+        state_tolerance=TOLERANCE[engine],
+    )
+    assert rewards.std() > 0.005
+
+
+def test_starts_in_the_pose_that_dm_control_lets_fall(suite, monkeypatch):
+    from dm_control.suite import cheetah
+
+    monkeypatch.setattr(cheetah.Physics, "step", lambda physics, nstep=1: None)
+    compare_starts(suite, Cheetah(), "cheetah", "run")
