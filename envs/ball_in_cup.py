@@ -41,7 +41,7 @@ def distance_to_wall(x: Tensor, z: Tensor) -> Tensor:
 
 
 class BallInCup(Task):
-    """Starts with the cup at rest and the ball above, beside, below or in it; the reward is 1 while it is in, else 0."""
+    """Starts at rest, the ball above, beside, below or in the cup; the reward is 1 while it is in, else 0."""
 
     mjcf = Path(__file__).with_name("assets") / "ball_in_cup.xml"
     control_dt = 0.02

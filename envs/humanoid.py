@@ -33,7 +33,7 @@ class Humanoid(Task):
     control_dt = 0.025
     episode_length = 1000
     nconmax = 32  # MuJoCo Warp also counts geoms that are only near each other
-    njmax = 100
+    njmax = 80
 
     def __init__(self, *, move_speed: float = 0.0) -> None:
         self.move_speed = move_speed

@@ -51,7 +51,7 @@ class Swimmer(Task):
             [
                 physics.qpos[:, 3:],  # 5
                 _nose_to_target(physics, memory),  # 2
-                *velocities,  # 6 x 3: velocity along and across the link, angular velocity
+                *velocities,  # 6 x 3: velocity across and along the link, angular velocity
             ],
             dim=1,
         )

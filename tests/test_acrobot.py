@@ -1,8 +1,8 @@
 """Our acrobot against DM Control's."""
 
 import pytest
-from suite_comparison import compare_starts, compare_with_suite
 
+from tests.suite_comparison import compare_starts, compare_with_suite
 from torch_ppo.envs.acrobot import Acrobot
 
 

@@ -2,23 +2,32 @@
 
 import mujoco
 import pytest
-from suite_comparison import compare_starts, compare_with_suite, make_env
 
+from tests.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.ball_in_cup import BallInCup
 
 
-@pytest.fixture
-def in_cup(suite, monkeypatch):
-    """The suite starts with the ball in the cup or its wall, where the reward changes."""
+def change_starts(suite, monkeypatch, change):
+    """The suite goes on from its start state with `change(qpos, ball_x, ball_z)`; qpos is by name."""
     task = suite.ball_in_cup.BallInCup
     start = task.initialize_episode
 
-    def nearer(self, physics):
+    def changed(self, physics):
         start(self, physics)
-        ball = physics.named.data.qpos[["ball_x", "ball_z"]]
-        physics.named.data.qpos[["ball_x", "ball_z"]] = 0.2 * ball[0], 0.35 + 0.2 * (ball[1] - 0.35)
+        qpos = physics.named.data.qpos
+        change(qpos, *qpos[["ball_x", "ball_z"]])
 
-    monkeypatch.setattr(task, "initialize_episode", nearer)
+    monkeypatch.setattr(task, "initialize_episode", changed)
+
+
+def in_cup(qpos, x, z):
+    """The ball in the cup or its wall, where the reward changes."""
+    qpos[["ball_x", "ball_z"]] = 0.2 * x, 0.35 + 0.2 * (z - 0.35)
+
+
+def on_floor(qpos, x, z):
+    """The ball on the floor, or a few millimetres above or below it, and the cup low enough for the string."""
+    qpos[["cup_z", "ball_z"]] = -0.3, -0.17 + 0.05 * (z - 0.35)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +44,24 @@ def test_same_as_dm_control(suite, engine, num_episodes, state_tolerance):
 @pytest.mark.parametrize(
     ("engine", "num_episodes", "state_tolerance"), [("mujoco", 40, 1e-5), ("warp", 10, 1e-3)]
 )  # fmt: skip
-def test_same_in_cup(suite, in_cup, engine, num_episodes, state_tolerance):
+def test_same_in_cup(suite, monkeypatch, engine, num_episodes, state_tolerance):
+    change_starts(suite, monkeypatch, in_cup)
     rewards = compare_with_suite(
         suite, BallInCup(), "ball_in_cup", "catch", engine=engine, num_episodes=num_episodes, num_steps=8,
         state_tolerance=state_tolerance,
     )  # fmt: skip
     assert 0.1 < rewards.mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("engine", "num_episodes", "state_tolerance"), [("mujoco", 10, 1e-5), ("warp", 4, 1e-3)]
+)  # fmt: skip
+def test_same_on_floor(suite, monkeypatch, engine, num_episodes, state_tolerance):
+    change_starts(suite, monkeypatch, on_floor)
+    compare_with_suite(
+        suite, BallInCup(), "ball_in_cup", "catch", engine=engine, num_episodes=num_episodes, num_steps=8,
+        state_tolerance=state_tolerance,
+    )  # fmt: skip
 
 
 def test_start_states_are_distributed_as_in_dm_control(suite):

@@ -1,8 +1,9 @@
 """Our cheetah against DM Control's."""
 
+import numpy as np
 import pytest
-from suite_comparison import compare_starts, compare_with_suite
 
+from tests.suite_comparison import compare_starts, compare_with_suite, put_state
 from torch_ppo.envs.cheetah import Cheetah
 
 # Warp solves contacts in float32.
@@ -12,6 +13,14 @@ NUM_STEPS = {"mujoco": 100, "warp": 50}
 
 @pytest.mark.parametrize("engine", TOLERANCE)
 def test_same_as_dm_control(suite, engine):
+    rng = np.random.default_rng(0)
+
+    def prepare(physics, env):
+        """Moves both forward, for rewards from none to full."""
+        physics.data.qvel[0] = rng.uniform(-2.0, 12.0)
+        physics.forward()
+        put_state(env, physics)
+
     rewards = compare_with_suite(
         suite,
         Cheetah(),
@@ -20,8 +29,9 @@ def test_same_as_dm_control(suite, engine):
         engine=engine,
         num_steps=NUM_STEPS[engine],
         state_tolerance=TOLERANCE[engine],
+        prepare=prepare,
     )
-    assert rewards.std() > 0.005
+    assert rewards.std() > 0.2
 
 
 def test_starts_in_the_pose_that_dm_control_lets_fall(suite, monkeypatch):

@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from suite_comparison import make_env
 
+from tests.suite_comparison import make_env
 from torch_ppo.config import config_names, load_config
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
 
@@ -96,3 +96,13 @@ def test_engines_agree(name):
     torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(rewards[1], rewards[0], rtol=1e-2, atol=1e-2)
     assert not envs[1].physics.overflow.any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it traces
+@pytest.mark.parametrize("name", ENVS)
+def test_can_be_compiled(name):
+    """One graph without breaks; what the compiler makes of it is another test's."""
+    torch._dynamo.reset()
+    env, plain = (make_env(make_task(name), num_envs=2) for _ in range(2))
+    env.after_physics = torch.compile(env.after_physics, fullgraph=True, dynamic=False, backend="eager")
+    torch.testing.assert_close(play(env, 3), play(plain, 3))

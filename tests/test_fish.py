@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from suite_comparison import compare_starts, compare_with_suite, make_env
 
+from tests.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.fish import Fish
 
 
@@ -12,13 +12,13 @@ def copy_target(physics, env):
     env.memory["target"].copy_(torch.as_tensor(physics.named.model.geom_pos["target"])[None])
 
 
-@pytest.mark.parametrize(("engine", "state_tolerance"), [("mujoco", 2e-6), ("warp", 1e-4)])
-def test_same_as_dm_control(suite, engine, state_tolerance):
+@pytest.mark.parametrize(("engine", "state_tolerance", "num_episodes"), [("mujoco", 2e-6, 200), ("warp", 2e-5, 100)])
+def test_same_as_dm_control(suite, engine, state_tolerance, num_episodes):
     rewards = compare_with_suite(
-        suite, Fish(), "fish", "swim", engine=engine, num_episodes=200, num_steps=2,
+        suite, Fish(), "fish", "swim", engine=engine, num_episodes=num_episodes, num_steps=2,
         state_tolerance=state_tolerance, prepare=copy_target,
     )  # fmt: skip
-    assert rewards.min() < 0.1 and rewards.max() > 0.5
+    assert rewards.min() < 0.1 and rewards.max() > 0.3  # upright alone gives no more than 0.125
 
 
 def test_start_states_are_distributed_as_in_dm_control(suite):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from suite_comparison import compare_starts, compare_with_suite, put_state
 
+from tests.suite_comparison import compare_starts, compare_with_suite, put_state
 from torch_ppo.envs.hopper import Hopper
 
 TASKS = {"stand": False, "hop": True}
@@ -18,7 +18,7 @@ def test_same_as_dm_control(suite, name, engine):
     rng = np.random.default_rng(0)
 
     def prepare(physics, env):
-        """Moves both forward, since a random hopper earns nothing, and brings the suite's touch sensors up to date."""
+        """Moves both forward, since a random hopper earns nothing; also brings the suite's touch sensors up to date."""
         physics.data.qvel[0] = rng.uniform(0.0, 3.0)
         physics.forward()
         put_state(env, physics)

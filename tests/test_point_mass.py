@@ -1,8 +1,8 @@
 """Our point mass against DM Control's."""
 
 import pytest
-from suite_comparison import compare_starts, compare_with_suite
 
+from tests.suite_comparison import compare_starts, compare_with_suite
 from torch_ppo.envs.point_mass import PointMass
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from suite_comparison import compare_starts, compare_with_suite, make_env
 
+from tests.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.reacher import Reacher
 
 

@@ -12,7 +12,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.physics import Physics, masked_write, sensor_slice
+from torch_ppo.physics import Physics, masked_write, sensor_slice, sensor_slices
 from torch_ppo.task import Memory, Task
 
 MATRIX = ((1.0, -0.5), (0.3, 0.8), (-0.6, 0.4))
@@ -51,7 +51,7 @@ class ToyPhysics:
             masked_write(mask, 0.0, zeroed)
 
     def sensor(self, name: str) -> Tensor:
-        return self.sensordata[:, sensor_slice(self.model, name)]
+        return self.sensordata[:, sensor_slice(sensor_slices(self.model), name)]
 
     def state(self) -> dict[str, Tensor]:
         return {"qpos": self.qpos, "ctrl": self.ctrl, "time": self.time}

@@ -67,14 +67,17 @@ def load_model(mjcf: Path) -> mujoco.MjModel:
         raise PhysicsError(f"{mjcf} does not compile: {error}") from None
 
 
-def sensor_slice(model: mujoco.MjModel, name: str) -> slice:
-    """Columns of a named sensor in `sensordata`."""
-    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SENSOR, name)
-    if index < 0:
-        known = ", ".join(model.sensor(i).name for i in range(model.nsensor)) or "none"
-        raise PhysicsError(f"the model has no sensor {name!r}; it has: {known}")
-    first = model.sensor_adr[index]
-    return slice(first, first + model.sensor_dim[index])
+def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
+    """Columns of each named sensor in `sensordata`. Found once: torch.compile cannot ask MuJoCo."""
+    sensors = (model.sensor(i) for i in range(model.nsensor))
+    return {sensor.name: slice(int(sensor.adr[0]), int(sensor.adr[0] + sensor.dim[0])) for sensor in sensors}
+
+
+def sensor_slice(slices: dict[str, slice], name: str) -> slice:
+    """Columns of a named sensor; PhysicsError names those there are."""
+    if name not in slices:
+        raise PhysicsError(f"the model has no sensor {name!r}; it has: {', '.join(slices) or 'none'}")
+    return slices[name]
 
 
 def masked_write(mask: Tensor, value: Tensor | float, target: Tensor) -> None:

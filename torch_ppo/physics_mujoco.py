@@ -10,7 +10,7 @@ import torch
 from mujoco import rollout
 from torch import Tensor
 
-from torch_ppo.physics import PhysicsError, masked_write, sensor_slice
+from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
@@ -48,6 +48,7 @@ class MujocoPhysics:
         self.overflow = torch.zeros(num_envs, dtype=torch.int32)
         self.qpos.copy_(torch.as_tensor(model.qpos0, dtype=torch.float32))
 
+        self._sensors = sensor_slices(model)
         self._models = [model] * num_envs
         self._buffers: dict[int, tuple[np.ndarray, ...]] = {}
         self._use_threads(1)
@@ -129,7 +130,7 @@ class MujocoPhysics:
             masked_write(mask, 0.0, zeroed)
 
     def sensor(self, name: str) -> Tensor:
-        return self.sensordata[:, sensor_slice(self.model, name)]
+        return self.sensordata[:, sensor_slice(self._sensors, name)]
 
     def state(self) -> dict[str, Tensor]:
         return {"state": self._state, "ctrl": self.ctrl, "sensordata": self.sensordata}

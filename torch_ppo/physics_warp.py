@@ -10,7 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from torch_ppo.capture import capture_warp
-from torch_ppo.physics import PhysicsError, masked_write, sensor_slice
+from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -59,6 +59,7 @@ class WarpPhysics:
         )
         self._warmstart = wp.to_torch(data.qacc_warmstart)
         self._overflow = wp.to_torch(data.overflow)
+        self._sensors = sensor_slices(model)
         self._steps: dict[int, object] = {}
         self._forward = None
 
@@ -106,7 +107,7 @@ class WarpPhysics:
         return self._overflow & CAPACITY_BITS
 
     def sensor(self, name: str) -> Tensor:
-        return self.sensordata[:, sensor_slice(self.model, name)]
+        return self.sensordata[:, sensor_slice(self._sensors, name)]
 
     def state(self) -> dict[str, Tensor]:
         return {

@@ -1,6 +1,6 @@
 """All tasks in one table.
 
-    python -m torch_ppo.tasks
+python -m torch_ppo.tasks
 """
 
 import dataclasses
