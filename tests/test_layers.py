@@ -16,8 +16,10 @@ LEVELS = (
     "errors noise distribution running_statistics episode_metrics capture logger envs.rewards",
     "losses networks physics",
     "config physics_mujoco physics_warp task",
-    "agent envs.acrobot envs.ball_in_cup envs.cartpole envs.cheetah envs.finger envs.fish envs.hopper envs.humanoid "
-    "envs.pendulum envs.point_mass envs.reacher envs.swimmer envs.walker",
+    (
+        "agent envs.acrobot envs.ball_in_cup envs.cartpole envs.cheetah envs.finger envs.fish envs.hopper "
+        "envs.humanoid envs.pendulum envs.point_mass envs.reacher envs.swimmer envs.walker"
+    ),
     "env envs policy",
     "collect evaluate",
     "update",
