@@ -331,7 +331,7 @@ MISTAKES = [
     ("", "say what to train: --env cartpole"),
     ("--env cartpol --run-dir new", "'cartpol'; did you mean 'cartpole'?"),
     ("--config unknown_env.toml --run-dir new", "'cartpol'; did you mean 'cartpole'?"),
-    ("--config no_env.toml --run-dir new", "env is not set; known: cartpole"),
+    ("--config no_env.toml --run-dir new", "env is not set; known: acrobot_swingup"),
     ("--config no_steps.toml --run-dir new", "num_timesteps"),
     # files
     ("--config nowhere.toml --run-dir new", "nowhere.toml"),
