@@ -138,11 +138,8 @@ def sized_config(name: str, num_envs: int | None, settings: dict[str, object]) -
     return dataclasses.replace(config, num_envs=num_envs, batch_size=batch_size)
 
 
-def measure_config(config: Config, arguments: BenchArguments) -> dict[str, object]:
-    """Rates of one configuration, with its sizes and bounds."""
-    on_cuda = torch.cuda.is_available() and config.device != "cpu"
-    free_before = torch.cuda.mem_get_info()[0] if on_cuda else 0
-    state = TrainingState(config, make_task(config.env))
+def measure_rates(state: TrainingState, arguments: BenchArguments) -> dict[str, list[float]]:
+    """Env steps per second of physics, collecting, updating and training, in each window."""
     config, env, device = state.config, state.env, state.device
     action = torch.empty(config.num_envs, state.action_dim, device=device)
     policy_steps = config.num_unrolls_per_env * config.unroll_length
@@ -154,15 +151,27 @@ def measure_config(config: Config, arguments: BenchArguments) -> dict[str, objec
                 env.task.apply(env.physics, env.memory, action)
                 env.physics.step(env.num_substeps)
 
-    def training() -> None:
-        training_step(state.collector, state.learner)[0, 0].item()
-
     steps = config.env_step_per_training_step
     rates = {"physics": measure(physics, steps, arguments, device)}
     env.reset()
     rates["collect"] = measure(state.collector, steps, arguments, device)
     rates["update"] = measure(lambda: learn(state.learner), steps, arguments, device)
-    rates["training"] = measure(training, steps, arguments, device)
+    rates["training"] = measure(lambda: train_once(state), steps, arguments, device)
+    return rates
+
+
+def train_once(state: TrainingState) -> None:
+    """A training step and the read of its metrics."""
+    training_step(state.collector, state.learner)[0, 0].item()
+
+
+def measure_config(config: Config, arguments: BenchArguments) -> dict[str, object]:
+    """Rates of one configuration, with its sizes and bounds."""
+    on_cuda = torch.cuda.is_available() and config.device != "cpu"
+    free_before = torch.cuda.mem_get_info()[0] if on_cuda else 0
+    state = TrainingState(config, make_task(config.env))
+    config, device, steps = state.config, state.device, state.config.env_step_per_training_step
+    rates = measure_rates(state, arguments)
     median = {key: statistics.median(values) for key, values in rates.items()}
     seconds_per_sgd_step = steps / median["update"] / config.sgd_steps_per_training_step
     flops, traffic = sgd_step_work(state)
@@ -170,7 +179,7 @@ def measure_config(config: Config, arguments: BenchArguments) -> dict[str, objec
     bound = max(flops / flops_per_second, traffic / bytes_per_second)
     memory = (free_before - torch.cuda.mem_get_info()[0]) / config.num_envs if on_cuda else None
     if arguments.profile:
-        profile(training, arguments.profile / f"{config.env}_{config.num_envs}.json", device)
+        profile(lambda: train_once(state), arguments.profile / f"{config.env}_{config.num_envs}.json", device)
     return {
         "env": config.env,
         "device": str(device),
