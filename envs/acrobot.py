@@ -29,6 +29,7 @@ class Acrobot(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 0
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, sparse: bool = False) -> None:
         self.margin = 0.0 if sparse else TARGET_MARGIN

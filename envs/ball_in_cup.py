@@ -48,6 +48,7 @@ class BallInCup(Task):
     episode_length = 1000
     nconmax = 8  # the ball on the five parts of the cup and the ground; the cup does not get down to the ground
     njmax = 21  # the string's limit and five contacts of four rows
+    reward_range = (0.0, 1.0)
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         size = (physics.num_envs, NUM_TRIES)

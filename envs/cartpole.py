@@ -40,6 +40,7 @@ class Cartpole(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 2  # the slider's two limits
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, swing_up: bool = False, sparse: bool = False, integrator: str = "euler") -> None:
         self.swing_up, self.sparse, self.integrator = swing_up, sparse, INTEGRATORS[integrator]

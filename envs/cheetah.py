@@ -33,6 +33,7 @@ class Cheetah(Task):
     episode_length = 1000
     nconmax = 16
     njmax = 54  # 12 contacts, twice what random play and falls bring, and 6 limits
+    reward_range = (0.0, 1.0)
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         for joint, (lower, upper) in enumerate(physics.model.jnt_range[FIRST_JOINT:], FIRST_JOINT):

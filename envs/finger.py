@@ -60,6 +60,7 @@ class Finger(Task):
     episode_length = 1000
     nconmax = 4
     njmax = 15  # 4 contacts, 2 limits, the hinge's friction
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, target_radius: float | None = None) -> None:
         self.target_radius = target_radius

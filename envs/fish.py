@@ -30,6 +30,7 @@ class Fish(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 1  # there are none, but with 0 MuJoCo Warp integrates damping wrongly
+    reward_range = (0.0, 1.0)
 
     def make_memory(self, num_envs: int, device: torch.device) -> Memory:
         return {"target": torch.zeros(num_envs, 3, device=device)}

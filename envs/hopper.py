@@ -32,6 +32,7 @@ class Hopper(Task):
     episode_length = 1000
     nconmax = 12
     njmax = 52  # 12 contacts, more than random play and falls bring, and 4 limits
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, hopping: bool = False) -> None:
         self.hopping = hopping

@@ -34,6 +34,7 @@ class Humanoid(Task):
     episode_length = 1000
     nconmax = 32  # MuJoCo Warp also counts geoms that are only near each other
     njmax = 80
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, move_speed: float = 0.0) -> None:
         self.move_speed = move_speed

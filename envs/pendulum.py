@@ -28,6 +28,7 @@ class Pendulum(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 1  # there are none, but with 0 MuJoCo Warp leaves the velocity as it is
+    reward_range = (0.0, 1.0)
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         physics.qpos.uniform_(-torch.pi, torch.pi, generator=generator)

@@ -29,6 +29,7 @@ class PointMass(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 4  # the limits of both axes
+    reward_range = (0.0, 1.0)
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         physics.qpos.uniform_(-START_POSITION, START_POSITION, generator=generator)

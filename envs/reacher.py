@@ -41,6 +41,7 @@ class Reacher(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 2  # the wrist's two limits
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, hard: bool = False) -> None:
         self.reach = FINGER_RADIUS + (HARD_TARGET_RADIUS if hard else EASY_TARGET_RADIUS)

@@ -31,6 +31,7 @@ class Swimmer(Task):
     episode_length = 1000
     nconmax = 0
     njmax = 5  # a limit of each joint between links
+    reward_range = (0.0, 1.0)
 
     def make_memory(self, num_envs: int, device: torch.device) -> Memory:
         return {"target": torch.zeros(num_envs, 2, device=device)}

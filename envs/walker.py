@@ -32,6 +32,7 @@ class Walker(Task):
     episode_length = 1000
     nconmax = 14
     njmax = 62  # 14 contacts and 6 limits: all that there can be
+    reward_range = (0.0, 1.0)
 
     def __init__(self, *, move_speed: float = 0.0) -> None:
         self.move_speed = move_speed

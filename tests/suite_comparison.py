@@ -17,11 +17,24 @@ CPU = torch.device("cpu")
 
 
 def make_env(
-    task: Task, *, engine: str = "mujoco", num_envs: int = 1, seed: int = 0, episode_length: int = 10_000
+    task: Task,
+    *,
+    engine: str = "mujoco",
+    num_envs: int = 1,
+    seed: int = 0,
+    episode_length: int = 10_000,
+    randomize: bool = False,
 ) -> Env:
     """An env of ours on the CPU; episodes are long, so that none ends meanwhile."""
-    generator = torch.Generator().manual_seed(seed)
-    return Env(task, num_envs, episode_length=episode_length, device=CPU, generator=generator, engine=engine)
+    return Env(
+        task,
+        num_envs,
+        episode_length=episode_length,
+        device=CPU,
+        generator=torch.Generator().manual_seed(seed),
+        engine=engine,
+        randomization_fn=task.randomize if randomize else None,
+    )
 
 
 def put_state(env: Env, physics: object) -> None:

@@ -8,6 +8,7 @@ import torch
 from tests.suite_comparison import make_env
 from torch_ppo.config import config_names, load_config
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
+from torch_ppo.task import Task
 
 NUM_ENVS = 8
 pytestmark = pytest.mark.filterwarnings("error")
@@ -24,14 +25,31 @@ def play(env, num_steps, seed=0):
     return torch.stack(observations), torch.stack(rewards)
 
 
+def can_terminate(task):
+    return type(task).terminated is not Task.terminated
+
+
+def sensors_read(task):
+    """Names of the sensors that any of the task's methods asks for."""
+    env, asked = make_env(task), set()
+    sensor = env.physics.sensor
+    env.physics.sensor = lambda name: asked.add(name) or sensor(name)
+    env.reset()
+    env.step(torch.zeros(1, env.action_dim))
+    return asked
+
+
 @pytest.mark.parametrize("name", ENVS)
 def test_random_play(name):
-    """Finite, in range, the same for the same seed; different envs differ; episodes end at the time limit only."""
+    """Finite, in range, the same for the same seed; different envs differ; episodes end as the task declares."""
     env = make_env(make_task(name), num_envs=NUM_ENVS, episode_length=150)
     observations, rewards = play(env, 200)
     assert observations.isfinite().all() and rewards.isfinite().all()
-    assert rewards.min() >= 0 and rewards.max() <= 1 + 1e-5
-    assert env.broken == 0 and not env.termination.any() and (env.steps == 50).all()
+    low, high = env.task.reward_range
+    assert rewards.min() >= low - 1e-5 and rewards.max() <= high + 1e-5
+    assert env.broken == 0
+    if not can_terminate(env.task):
+        assert not env.termination.any() and (env.steps == 50).all()
     assert not torch.equal(observations[:, 0], observations[:, 1])
     again = make_env(make_task(name), num_envs=NUM_ENVS, episode_length=150)
     assert torch.equal(play(again, 200)[0], observations)
@@ -41,16 +59,17 @@ def test_random_play(name):
 
 @pytest.mark.parametrize("name", ENVS)
 def test_restart_is_complete(name):
-    """After the time limit an env is exactly where it began, whatever happened in between."""
+    """After an episode an env is exactly where it began, whatever happened in between."""
     env = make_env(make_task(name), num_envs=NUM_ENVS, episode_length=20)
     first = {key: x.clone() for key, x in env.observation.items()}
     memory = {key: x.clone() for key, x in env.memory.items()}
     play(env, 20)
-    assert env.done.all()
+    done = env.done.bool()
+    assert done.any() and (can_terminate(env.task) or done.all())
     for key, x in env.observation.items():
-        assert torch.equal(x, first[key])
-    for key, x in env.memory.items():
-        assert torch.equal(x, memory[key])
+        assert torch.equal(x[done], first[key][done])
+    for key in memory.keys() - {"random", *env.task.memory_kept}:
+        assert torch.equal(env.memory[key][done], memory[key][done])
 
 
 @pytest.mark.parametrize("name", ENVS)
@@ -58,28 +77,19 @@ def test_model(name):
     """Compiles without warnings; every sensor is used, and buffers are declared."""
     task = make_task(name)
     model = task.make_model()
-    env = make_env(task)
-    asked, sensor = set(), env.physics.sensor
-    env.physics.sensor = lambda name: asked.add(name) or sensor(name)
-    task.observe(env.physics, env.memory)
-    task.reward(env.physics, env.memory, torch.zeros(1, env.action_dim))
     declared = {model.sensor(i).name for i in range(model.nsensor)}
     # A domain's tasks share a model, so a sensor may be another task's.
     siblings = [make_task(other) for other in ENVS if type(make_task(other)) is type(task)]
-    for sibling in siblings:
-        other = make_env(sibling)
-        look = other.physics.sensor
-        other.physics.sensor = lambda name, look=look: asked.add(name) or look(name)
-        sibling.observe(other.physics, other.memory)
-        sibling.reward(other.physics, other.memory, torch.zeros(1, other.action_dim))
+    asked = set().union(*map(sensors_read, siblings))
     assert declared == asked
     assert task.nconmax is not None and task.njmax is not None
-    assert np.all(model.actuator_ctrllimited) and model.opt.timestep > 0
+    assert type(task).apply is not Task.apply or np.all(model.actuator_ctrllimited)
     assert model.opt.solver == mujoco.mjtSolver.mjSOL_NEWTON
 
 
-def test_every_task_has_a_configuration_and_other_names():
-    assert set(ENVS) == {name.removesuffix("_cpu") for name in config_names()} == set(OTHER_NAMES)
+def test_every_task_has_a_configuration():
+    assert set(ENVS) == {name.removesuffix("_cpu") for name in config_names()}
+    assert set(OTHER_NAMES) <= set(ENVS)
     for name in config_names():
         assert load_config(name).env == name.removesuffix("_cpu")
 
@@ -96,6 +106,24 @@ def test_engines_agree(name):
     torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(rewards[1], rewards[0], rtol=1e-2, atol=1e-2)
     assert not envs[1].physics.overflow.any()
+
+
+@pytest.mark.parametrize("name", [name for name in ENVS if type(make_task(name)).randomize is not Task.randomize])
+def test_randomised_engines_agree(name):
+    """With the same models drawn for both, which differ from world to world."""
+    task = make_task(name)
+    envs = [
+        make_env(make_task(name), num_envs=NUM_ENVS, engine=engine, randomize=True) for engine in ("mujoco", "warp")
+    ]
+    for field in ("qpos", "qvel", "act"):
+        getattr(envs[1].physics, field).copy_(getattr(envs[0].physics, field))
+    for key, x in envs[1].memory.items():
+        x.copy_(envs[0].memory[key])
+    for env in envs:
+        play(env, 3)
+    torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=2e-3, atol=2e-3)
+    fields = task.randomize(envs[0].physics, torch.Generator().manual_seed(0))
+    assert all(value.shape[0] == NUM_ENVS and (value[0] != value[1]).any() for value in fields.values())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it traces

@@ -15,7 +15,8 @@ FOLDERS = {"torch_ppo": "torch_ppo", "torch_ppo.envs": "envs"}
 LEVELS = (
     "errors noise distribution running_statistics episode_metrics capture logger envs.rewards",
     "losses networks physics",
-    "config physics_mujoco physics_warp task",
+    "config randomization task",
+    "physics_mujoco physics_warp",
     (
         "agent envs.acrobot envs.ball_in_cup envs.cartpole envs.cheetah envs.finger envs.fish envs.hopper "
         "envs.humanoid envs.pendulum envs.point_mass envs.reacher envs.swimmer envs.walker"

@@ -47,46 +47,74 @@ class Config:
     """Full resets of all envs, to new start states, between two evaluations."""
     auto_reset: Literal["cached", "random"] = "cached"
     """A finished env restarts from its own first state (cached, Brax) or from that of a random env (random)."""
+    randomize: bool = False
+    """Domain randomisation: each env has a model of its own, drawn once as the task says."""
+    randomize_eval: bool = True
+    """With randomize, the eval envs have models of their own too (Brax); else they have the nominal one."""
 
     # Collecting and minibatches
     unroll_length: int = 10
     """Policy steps per sequence; advantages are computed within a sequence."""
     batch_size: int = 32
-    """Sequences (not transitions!) per minibatch, each unroll_length long."""
+    """Sequences (not transitions!) per minibatch, each unroll_length long; see minibatch_of."""
     num_minibatches: int = 16
     """Minibatches per pass; a training step collects batch_size * num_minibatches sequences."""
     num_updates_per_batch: int = 2
     """Passes over the collected sequences, each in a new random order."""
+    minibatch_of: Literal["sequences", "transitions"] = "sequences"
+    """What batch_size counts and passes shuffle: sequences (Brax), or single transitions, which needs gae_per = batch."""
 
     # Loss
     discounting: float = 0.9
     """Discount per policy step (gamma)."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
+    gae: Literal["brax", "textbook"] = "brax"
+    """Advantage with the first lambda missing, as in V-trace (brax), or lambda-return - value (textbook)."""
+    gae_per: Literal["minibatch", "batch"] = "minibatch"
+    """Advantages and value targets from the current network in every minibatch (Brax), or once per training step (batch)
+    from the one that acted."""
     reward_scaling: float = 1.0
     """Factor on rewards inside the loss; reported rewards are not scaled."""
+    normalize_rewards: bool = False
+    """Divide rewards by the running standard deviation of the discounted return, before reward_scaling."""
+    reward_clip: float | None = None
+    """Limit rewards to plus or minus this, after normalize_rewards and before reward_scaling; None for no limit."""
     clipping_epsilon: float = 0.3
-    """Clip range of the probability ratio."""
+    """Clip range of the probability ratio; the first one if there is a clipping_epsilon_final."""
+    clipping_epsilon_final: float | None = None
+    """Clip range at the end of the run, approached linearly by SGD step; None keeps it constant."""
     clipping_epsilon_value: float | None = None
     """Clip range of the value around its old value; with the distributional critic, the Huber threshold."""
     entropy_cost: float = 1e-4
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus; the first one if there is an entropy_cost_final."""
+    entropy_cost_final: float | None = None
+    """Weight of the entropy bonus at the end of the run, approached linearly by SGD step; None keeps it constant."""
     vf_loss_coefficient: float = 0.5
     """Weight of the value loss; a further factor 0.5 is fixed (not with the distributional critic)."""
     normalize_advantage: bool = True
     """Standardise advantages within each minibatch."""
     bootstrap_on_timeout: bool = False
     """Add discounting * value to the reward where the task itself reports a time-out."""
+    bootstrap_on_truncation: bool = False
+    """At the time limit, add discounting * value of the observation before the restart; Brax masks the step instead."""
     use_distributional_critic: bool = False
     """Value network predicts quantiles; needs clipping_epsilon_value."""
 
     # Optimizer
     learning_rate: float = 1e-4
-    """Adam's step size; the first one if the schedule is ADAPTIVE_KL."""
+    """Adam's step size; the first one if the schedule is ADAPTIVE_KL, the highest with the other schedules."""
     max_grad_norm: float | None = None
     """Limit on the global gradient norm of both networks together; None for no limit."""
-    learning_rate_schedule: Literal["NONE", "ADAPTIVE_KL"] | None = None
-    """ADAPTIVE_KL changes the step size after every minibatch to keep the KL near desired_kl."""
+    learning_rate_schedule: Literal["NONE", "ADAPTIVE_KL", "LINEAR", "COSINE"] | None = None
+    """ADAPTIVE_KL changes the step size in every SGD step to keep the KL near desired_kl; LINEAR and COSINE lower it
+    from learning_rate to learning_rate_final_fraction of it by the end of the run."""
+    learning_rate_final_fraction: float = 0.0
+    """Where LINEAR and COSINE end, as a fraction of learning_rate."""
+    learning_rate_warmup_timesteps: int = 0
+    """Env steps over which the step size first rises linearly to learning_rate (not with ADAPTIVE_KL)."""
+    target_kl: float | None = None
+    """Skip an SGD step and the rest of its training step if the minibatch's approx_kl exceeds 1.5 times this."""
     desired_kl: float = 0.01
     """Target of ADAPTIVE_KL."""
     learning_rate_schedule_min_lr: float = 1e-5
@@ -111,6 +139,8 @@ class Config:
     """Hidden layers of the value network."""
     activation: str = "swish"
     """Activation of both networks."""
+    layer_norm: bool = False
+    """Layer normalisation after each activation of both networks."""
     policy_obs_key: str = "state"
     """Observation that the policy sees, for tasks with several."""
     value_obs_key: str = "state"
@@ -179,12 +209,18 @@ class Config:
     @property
     def env_step_per_training_step(self) -> int:
         """Env steps (action repeats included) that one training step collects."""
-        return self.batch_size * self.unroll_length * self.num_minibatches * self.action_repeat
+        return self.num_unrolls * self.unroll_length * self.action_repeat
 
     @property
     def num_unrolls(self) -> int:
         """Sequences in one batch."""
-        return self.batch_size * self.num_minibatches
+        transitions_each = self.unroll_length if self.minibatch_of == "transitions" else 1
+        return self.batch_size * self.num_minibatches // transitions_each
+
+    @property
+    def minibatch_shape(self) -> tuple[int, ...]:
+        """Leading axes of a minibatch: (unroll_length, batch_size) of sequences, (batch_size,) of transitions."""
+        return (self.batch_size,) if self.minibatch_of == "transitions" else (self.unroll_length, self.batch_size)
 
     @property
     def num_unrolls_per_env(self) -> int:
@@ -236,9 +272,29 @@ class Config:
         return self.learning_rate_schedule == "ADAPTIVE_KL"
 
     @property
+    def decaying(self) -> bool:
+        """Whether the learning rate falls by a formula."""
+        return self.learning_rate_schedule in ("LINEAR", "COSINE")
+
+    @property
+    def num_sgd_steps(self) -> int:
+        """Minibatch updates in the run."""
+        return self.num_training_steps * self.sgd_steps_per_training_step
+
+    @property
+    def num_warmup_sgd_steps(self) -> float:
+        """Minibatch updates in learning_rate_warmup_timesteps; not a whole number in general."""
+        return self.learning_rate_warmup_timesteps * self.sgd_steps_per_training_step / self.env_step_per_training_step
+
+    @property
+    def normalizer_last(self) -> bool:
+        """Whether the normalizer is updated after the SGD passes, for the sake of the KL, instead of before them."""
+        return self.adaptive_kl or self.target_kl is not None
+
+    @property
     def stores_value(self) -> bool:
         """Whether collecting records the value of each observation."""
-        return self.bootstrap_on_timeout or self.clipping_epsilon_value is not None
+        return self.bootstrap_on_timeout or self.clipping_epsilon_value is not None or self.gae_per == "batch"
 
 
 def _fits(value: object, annotation: object) -> bool:
@@ -290,12 +346,13 @@ _POSITIVE = (
     "num_timesteps num_envs episode_length action_repeat unroll_length batch_size num_minibatches "
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
-    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads"
+    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl"
 ).split()
 _NOT_NEGATIVE = (
-    "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps"
+    "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
+    "clipping_epsilon_final entropy_cost_final learning_rate_warmup_timesteps"
 ).split()
-_FRACTION = ("discounting", "gae_lambda")
+_FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction")
 _NAMES = {
     "activation": ACTIVATIONS,
     "distribution_type": DISTRIBUTIONS,
@@ -321,7 +378,8 @@ def _check_ranges(config: Config) -> None:
         value = getattr(config, name)
         require(value is None or value > 0, name, "greater than 0")
     for name in _NOT_NEGATIVE:
-        require(getattr(config, name) >= 0, name, "0 or greater")
+        value = getattr(config, name)
+        require(value is None or value >= 0, name, "0 or greater")
     for name in _FRACTION:
         require(0 <= getattr(config, name) <= 1, name, "between 0 and 1")
     for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
@@ -334,28 +392,65 @@ def _check_ranges(config: Config) -> None:
     require(config.seed < 2**63, "seed", "less than 2**63")
 
 
-def _check_combinations(config: Config) -> None:
-    c = config
-    if c.num_unrolls % c.num_envs:
-        below = c.num_unrolls - c.num_unrolls % c.num_envs
-        fits = [n for n in (below, below + c.num_envs) if n]
-        # Keep num_minibatches and name the nearest batch sizes that divide; else change num_envs.
-        step = c.num_envs // math.gcd(c.num_envs, c.num_minibatches)
-        lower = c.batch_size // step * step
-        sizes = " or ".join(str(n) for n in (lower, lower + step) if n)
-        envs = max(n for n in range(1, min(c.num_envs, c.num_unrolls) + 1) if c.num_unrolls % n == 0)
-        raise ConfigError(
-            f"batch_size * num_minibatches = {c.batch_size} * {c.num_minibatches} = {c.num_unrolls} sequences is not "
-            f"divisible by num_envs = {c.num_envs} (nearest: {' or '.join(map(str, fits))}); "
-            f"batch_size {sizes}, or num_envs {envs}, would work"
-        )
-    if c.use_distributional_critic and c.clipping_epsilon_value is None:
-        raise ConfigError("use_distributional_critic needs clipping_epsilon_value, its Huber threshold; 1.0 would work")
+def _check_divisible(c: Config) -> None:
+    """The batch must be whole unrolls of every env; else names sizes that work."""
+    total = c.batch_size * c.num_minibatches
+    each = c.unroll_length if c.minibatch_of == "transitions" else 1
+    unit = c.num_envs * each
+    if total % unit == 0:
+        return
+    below = total - total % unit
+    fits = [n for n in (below, below + unit) if n]
+    # Keep num_minibatches and name the nearest batch sizes that divide; else change num_envs.
+    step = unit // math.gcd(unit, c.num_minibatches)
+    lower = c.batch_size // step * step
+    proposals = "batch_size " + " or ".join(str(n) for n in (lower, lower + step) if n)
+    envs = [n for n in range(1, min(c.num_envs, total) + 1) if total % (n * each) == 0]
+    if envs:
+        proposals += f", or num_envs {max(envs)}"
+    divisor = f"num_envs = {c.num_envs}"
+    if each > 1:
+        divisor = f"num_envs * unroll_length = {c.num_envs} * {each} = {unit}"
+    raise ConfigError(
+        f"batch_size * num_minibatches = {c.batch_size} * {c.num_minibatches} = {total} {c.minibatch_of} is not "
+        f"divisible by {divisor} (nearest: {' or '.join(map(str, fits))}); {proposals}, would work"
+    )
+
+
+def _check_schedule(c: Config) -> None:
     if c.learning_rate_schedule_min_lr > c.learning_rate_schedule_max_lr:
         raise ConfigError(
             f"learning_rate_schedule_min_lr = {c.learning_rate_schedule_min_lr} is above "
             f"learning_rate_schedule_max_lr = {c.learning_rate_schedule_max_lr}"
         )
+    if c.learning_rate_final_fraction and not c.decaying:
+        raise ConfigError(
+            f"learning_rate_final_fraction = {c.learning_rate_final_fraction} acts only with a learning_rate_schedule "
+            'that ends there; "LINEAR" or "COSINE" would work'
+        )
+    if c.learning_rate_warmup_timesteps and c.adaptive_kl:
+        raise ConfigError(
+            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} has no effect with "
+            'learning_rate_schedule = "ADAPTIVE_KL"; "NONE", "LINEAR" or "COSINE" would work'
+        )
+    if c.learning_rate_warmup_timesteps >= c.total_env_steps:
+        raise ConfigError(
+            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} is not shorter than the run of "
+            f"{c.total_env_steps} env steps; {c.total_env_steps // 20} would work"
+        )
+
+
+def _check_combinations(config: Config) -> None:
+    c = config
+    _check_divisible(c)
+    _check_schedule(c)
+    if c.minibatch_of == "transitions" and c.gae_per == "minibatch":
+        raise ConfigError(
+            'minibatch_of = "transitions" has no sequences to compute advantages from in a minibatch; '
+            'gae_per = "batch" would work'
+        )
+    if c.use_distributional_critic and c.clipping_epsilon_value is None:
+        raise ConfigError("use_distributional_critic needs clipping_epsilon_value, its Huber threshold; 1.0 would work")
     if c.episode_length is not None and c.episode_length < c.action_repeat:
         raise ConfigError(
             f"episode_length = {c.episode_length} is shorter than one policy step of action_repeat = {c.action_repeat}"
@@ -436,7 +531,9 @@ def summary(config: Config) -> str:
     c = config
     evals = [f"{steps:,}" for steps in c.eval_env_steps]
     shown = ", ".join(evals) if len(evals) <= 4 else ", ".join([*evals[:3], "...", evals[-1]])
-    sequences = f"{c.batch_size:,} sequences of {c.unroll_length} = {c.batch_size * c.unroll_length:,} transitions"
+    minibatch = f"{c.batch_size:,} sequences of {c.unroll_length} = {c.batch_size * c.unroll_length:,} transitions"
+    if c.minibatch_of == "transitions":
+        minibatch = f"{c.batch_size:,} transitions, drawn one by one"
     repeated = f", action repeated {c.action_repeat} times" if c.action_repeat > 1 else ""
     step = (
         f"{c.env_step_per_training_step:,} env steps: {c.num_unrolls_per_env:,} unrolls of {c.unroll_length} "
@@ -451,5 +548,5 @@ def summary(config: Config) -> str:
         f"{c.total_env_steps:,} env steps ({c.num_timesteps:,} asked for)"
     )
     evaluations = f"{len(evals)} at {shown}" if evals and c.run_evals else "none"
-    rows = {"training step": step, "minibatch": sequences, "SGD": sgd, "run": run, "evaluations": evaluations}
+    rows = {"training step": step, "minibatch": minibatch, "SGD": sgd, "run": run, "evaluations": evaluations}
     return "\n".join(f"{name:>14}  {text}" for name, text in rows.items())

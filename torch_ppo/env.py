@@ -4,13 +4,17 @@ Action repeat, time limit, truncation and termination, automatic reset and episo
 wrapper stack (brax/envs/wrappers/training.py), here plain tensor code over fixed buffers.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from torch_ppo.agent import Observation
 from torch_ppo.errors import UserError
-from torch_ppo.physics import PhysicsError, masked_write
+from torch_ppo.physics import Physics, PhysicsError, masked_write
 from torch_ppo.task import Task
+
+RandomizationFn = Callable[[Physics, torch.Generator], dict[str, Tensor]]
 
 
 class TaskError(UserError):
@@ -34,6 +38,7 @@ class Env:
     broken:           resets so far because a simulation
                       became inf or NaN                        () int64
 
+    `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
     Brax) or a random env's ("random"). The restart is a masked copy and costs no physics.
     """
@@ -50,13 +55,18 @@ class Env:
         auto_reset: str = "cached",
         engine: str = "auto",
         capture: bool = True,
+        randomization_fn: RandomizationFn | None = None,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
+        if randomization_fn is not None:
+            self.physics.set_model_fields(randomization_fn(self.physics, generator))
         self.num_substeps = self._substeps_per_control()
         self.action_dim = task.action_dim(self.physics)
         self.memory = task.make_memory(num_envs, device)
+        if task.num_random:
+            self.memory["random"] = torch.zeros(num_envs, task.num_random, device=device)
 
         def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(num_envs, device=device, dtype=dtype)
@@ -94,11 +104,16 @@ class Env:
         observed = self.task.observe(self.physics, self.memory)
         return observed if isinstance(observed, dict) else {"state": observed}
 
+    def _draw(self) -> None:
+        if self.task.num_random:
+            self.memory["random"].uniform_(generator=self.generator)
+
     @torch.no_grad()
     def reset(self) -> None:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool."""
         for tensor in self.memory.values():
             tensor.zero_()
+        self._draw()
         self.physics.reset(self._everywhere, self._qpos0, torch.zeros_like(self._pool_qvel))
         self.task.start(self.physics, self.memory, self.generator)
         self.physics.forward()
@@ -152,6 +167,7 @@ class Env:
     def step(self, action: Tensor) -> None:
         """One policy step with `action` `(num_envs, action_dim)`."""
         for repeat in range(1, self.action_repeat + 1):
+            self._draw()
             self.task.apply(self.physics, self.memory, action)
             self.physics.step(self.num_substeps)
             self.after_physics(action, repeat == 1, repeat == self.action_repeat)

@@ -46,6 +46,12 @@ class Physics(Protocol):
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Where `mask` `(num_envs,)`: sets position and velocity, zeroes the rest of the state."""
 
+    def set_model_fields(self, fields: dict[str, Tensor]) -> None:
+        """Gives each world its own values `(num_envs, *field shape)` of fields of `model`, by name; before stepping.
+
+        Constants that MuJoCo derives from them follow. `model` stays the nominal one.
+        """
+
     def sensor(self, name: str) -> Tensor:
         """View of a named sensor, `(num_envs, dim)`."""
 

@@ -11,6 +11,7 @@ from mujoco import rollout
 from torch import Tensor
 
 from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.randomization import ModelFields, world_models
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
@@ -120,7 +121,7 @@ class MujocoPhysics:
             for name in ("qpos", "qvel", "act", "ctrl"):
                 getattr(data, name)[:] = getattr(self, name)[i].numpy()
             data.qacc_warmstart[:] = 0.0
-            mujoco.mj_forward(self.model, data)
+            mujoco.mj_forward(self._models[i], data)
             self.sensordata[i] = torch.from_numpy(data.sensordata)
 
     def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
@@ -128,6 +129,9 @@ class MujocoPhysics:
         masked_write(mask, qvel, self.qvel)
         for zeroed in (self.time, self.act, self.ctrl):
             masked_write(mask, 0.0, zeroed)
+
+    def set_model_fields(self, fields: ModelFields) -> None:
+        self._models = list(world_models(self.model, self.num_envs, fields))
 
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_ppo.capture import capture_warp
 from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.randomization import ModelFields, with_derived_fields
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -105,6 +106,17 @@ class WarpPhysics:
     def overflow(self) -> Tensor:
         """Capacity bits of each world, int32 `(num_envs,)`; they stay set until cleared."""
         return self._overflow & CAPACITY_BITS
+
+    def set_model_fields(self, fields: ModelFields) -> None:
+        if self._steps or self._forward:
+            raise RuntimeError("model fields must be set before the first step: recorded graphs keep the old ones")
+        for name, value in with_derived_fields(self.model, self.num_envs, fields).items():
+            shared = getattr(self._model, name, None)
+            # MuJoCo Warp reads an array that differs between worlds as [world % length], one that does not has length 1.
+            if not isinstance(shared, wp.array) or shared.ndim != 2 or shared.shape[0] != 1:
+                raise PhysicsError(f"MuJoCo Warp cannot have a {name} that differs between worlds")
+            own = wp.array(value, dtype=shared.dtype, device=self._warp_device)
+            setattr(self._model, name, own)
 
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]

@@ -7,6 +7,7 @@ that `Env` allocates, resets and checkpoints.
 All methods are batched over envs and must not synchronise with the host or change shapes.
 """
 
+import math
 from pathlib import Path
 
 import mujoco
@@ -26,7 +27,10 @@ class Task:
     episode_length:   time limit in env steps, where the configuration sets none
     nconmax, njmax:   contacts and constraint rows per world for MuJoCo Warp; None lets it choose
     metric_names:     keys of the metrics that `reward` returns
+    reward_range:     least and greatest reward of an env step
     memory_kept:      memory that an automatic reset leaves alone
+    num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
+                      uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
     """
 
     mjcf: Path
@@ -35,7 +39,9 @@ class Task:
     nconmax: int | None = None
     njmax: int | None = None
     metric_names: tuple[str, ...] = ()
+    reward_range: tuple[float, float] = (-math.inf, math.inf)
     memory_kept: tuple[str, ...] = ()
+    num_random: int = 0
 
     def make_model(self) -> mujoco.MjModel:
         """The compiled model."""
@@ -56,6 +62,14 @@ class Task:
     def make_memory(self, num_envs: int, device: torch.device) -> Memory:
         """The task's own state, zero at first. Most tasks have none."""
         return {}
+
+    def randomize(self, physics: Physics, generator: torch.Generator) -> dict[str, Tensor]:
+        """Domain randomisation: values `(num_envs, *field shape)` for fields of `mujoco.MjModel`, by name.
+
+        Asked for once, before everything else, if the configuration says `randomize`. Nominal values are in
+        `physics.model`. No tasks are randomised that do not define this.
+        """
+        raise NotImplementedError
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         """Writes a start state for every env into `physics.qpos`, `physics.qvel` and `memory`, in place.

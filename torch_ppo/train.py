@@ -20,6 +20,7 @@ from torch_ppo.checkpoint import (
     save_checkpoint,
 )
 from torch_ppo.config import Config, ConfigError, did_you_mean, summary
+from torch_ppo.env import RandomizationFn
 from torch_ppo.errors import UserError
 from torch_ppo.policy import Params, params_of, policy_maker
 from torch_ppo.task import Task
@@ -142,7 +143,6 @@ UNSUPPORTED = {
     "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
     "vision": ((False,), "pixel observations are not supported yet"),
     "augment_pixels": ((False,), "pixel observations are not supported yet"),
-    "randomization_fn": ((None,), "domain randomisation is not supported yet"),
     "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
 }
 
@@ -153,6 +153,7 @@ def train(
     *,
     eval_env: Task | str | None = None,
     network_factory: NetworkFactory | dict[str, object] | None = None,
+    randomization_fn: RandomizationFn | None = None,
     progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
     policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
     restore_params: Params | None = None,
@@ -165,6 +166,8 @@ def train(
     eval_env:          another task for evaluation
     network_factory:   a dict of Brax's factory options, or a function (policy_obs_dim, value_obs_dim,
                        action_dim) -> (policy, value) of modules as in `torch_ppo.networks`
+    randomization_fn:  (physics, generator) -> values of model fields for each env, as `Task.randomize`; of training
+                       and, unless `randomize_eval` is false, of evaluation
     progress_fn:       called with (env steps, metrics) at every report
     policy_params_fn:  called with (env steps, make_policy, params) at step 0 and before every report
     restore_params:    (normalizer, policy, value) to start from; comes before `restore_checkpoint_path`
@@ -193,7 +196,9 @@ def train(
     config = Config(num_timesteps=num_timesteps or 1, **settings)
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "save_checkpoint_path")
-    state = TrainingState(config, environment, eval_task=eval_env, network_factory=network_factory)
+    state = TrainingState(
+        config, environment, eval_task=eval_env, network_factory=network_factory, randomization_fn=randomization_fn
+    )
     restore(state, restore_params)
     metrics = {}
     if num_timesteps:

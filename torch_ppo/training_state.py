@@ -12,7 +12,7 @@ from torch_ppo.accelerate import compile_parts, keep_freed_memory, record_graphs
 from torch_ppo.agent import NetworkFactory, make_agent
 from torch_ppo.collect import Collector, allocate_batch
 from torch_ppo.config import Config, ConfigError
-from torch_ppo.env import Env
+from torch_ppo.env import Env, RandomizationFn
 from torch_ppo.episode_metrics import EpisodeMetrics
 from torch_ppo.evaluate import Evaluator
 from torch_ppo.noise import GeneratorNoise, make_generators
@@ -67,6 +67,15 @@ def resolve_config(config: Config, task: Task) -> Config:
     )
 
 
+def _randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
+    """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted."""
+    if given is not None or not config.randomize:
+        return given
+    if type(task).randomize is Task.randomize:
+        raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
+    return task.randomize
+
+
 def copy_into(live: object, saved: object, path: str = "") -> None:
     """Copies saved tensors into live ones of the same structure, in place; ValueError names a mismatch."""
     if isinstance(live, Tensor):
@@ -107,6 +116,7 @@ class TrainingState:
         *,
         eval_task: Task | None = None,
         network_factory: NetworkFactory | None = None,
+        randomization_fn: RandomizationFn | None = None,
     ) -> None:
         self.config = config = resolve_config(config, task)
         self.device = torch.device(config.device)
@@ -115,7 +125,13 @@ class TrainingState:
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
         self.generators = make_generators(config.seed, self.device)
-        self.env = self._make_env(task, config.num_envs, "env", auto_reset=config.auto_reset)
+        self.env = self._make_env(
+            task,
+            config.num_envs,
+            "env",
+            auto_reset=config.auto_reset,
+            randomization_fn=_randomization_of(task, config, randomization_fn),
+        )
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
         self.agent = make_agent(
             config,
@@ -131,7 +147,9 @@ class TrainingState:
         self.learner = Learner(self.agent, config, self.batch, self.noise)
         self.evaluator = None
         if config.run_evals and config.num_evals > 0:
-            eval_env = self._make_env(eval_task or task, config.num_eval_envs, "eval_env")
+            eval_task = eval_task or task
+            randomization = _randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
+            eval_env = self._make_env(eval_task, config.num_eval_envs, "eval_env", randomization_fn=randomization)
             eval_noise = GeneratorNoise(self.generators["eval"])
             self.evaluator = Evaluator(eval_env, self.agent, eval_noise, deterministic=config.deterministic_eval)
         self.episode_metrics = EpisodeMetrics(
@@ -161,7 +179,15 @@ class TrainingState:
             record_graphs(self.collector, self.learner, self.evaluator, self.generators, self.device)
         self.load_checkpoint(before)
 
-    def _make_env(self, task: Task, num_envs: int, stream: str, *, auto_reset: str = "cached") -> Env:
+    def _make_env(
+        self,
+        task: Task,
+        num_envs: int,
+        stream: str,
+        *,
+        randomization_fn: RandomizationFn | None,
+        auto_reset: str = "cached",
+    ) -> Env:
         config = self.config
         return Env(
             task,
@@ -174,6 +200,7 @@ class TrainingState:
             engine=config.physics,
             # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
             capture=config.capture == "physics",
+            randomization_fn=randomization_fn,
         )
 
     @property
