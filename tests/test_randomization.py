@@ -154,6 +154,11 @@ def test_randomize_is_obeyed_in_training_and_evaluation():
         state(Cartpole(), randomize=True)
 
 
+def test_a_function_in_the_manner_of_brax_is_named():
+    with pytest.raises(PhysicsError, match="randomisation gives a tuple, but must give a dict of fields of MjModel"):
+        torch_ppo.train(Cartpole(), randomization_fn=lambda model, rng: (model, None), **SETTINGS)
+
+
 def test_library_call_takes_a_randomization_fn():
     calls = []
 

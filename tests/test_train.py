@@ -17,6 +17,7 @@ from torch_ppo.checkpoint import CheckpointError, load_checkpoint, save_checkpoi
 from torch_ppo.config import Config, ConfigError
 from torch_ppo.envs import make_task
 from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.late_number import LateNumber
 from torch_ppo.networks import make_ppo_networks
 from torch_ppo.train import DivergedError, run
 from torch_ppo.training_state import TrainingState
@@ -250,7 +251,6 @@ def test_brax_arguments_and_defaults():
         ({"wrap_env_fn": lambda env: env}, "Env"),
         ({"vision": True}, "pixel"),
         ({"augment_pixels": True}, "pixel"),
-        ({"randomization_fn": lambda model: model}, "randomi"),
         ({"use_pmap_on_reset": False}, "pmap"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -488,6 +488,23 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_divergence_is_an_error_not_a_nan():
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf|-inf) at \d+ env steps.*learning_rate"):
         train(learning_rate=1e30)
+
+
+def test_divergence_is_noticed_one_training_step_late():
+    """And not only at the report, here after six: a run may take minutes from one to the next."""
+    with pytest.raises(DivergedError, match=r"at 40 env steps"):
+        train(learning_rate=1e30, num_evals=1, num_updates_per_batch=8)
+
+
+def test_a_late_number_is_that_of_the_turn_before():
+    number = LateNumber(torch.device("cpu"))
+    on_device = torch.tensor(0.0)
+    seen = []
+    for _ in range(3):
+        on_device += 1.5  # the turn's work is queued,
+        seen.append(number.read())  # then the number of the one before is read,
+        number.write(on_device)  # then the turn's own is queued.
+    assert seen == [0.0, 1.5, 3.0] and number.read() == 4.5
 
 
 def test_broken_simulations_are_reported():

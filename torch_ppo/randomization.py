@@ -24,19 +24,26 @@ ModelFields = dict[str, Tensor]
 
 
 def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> None:
-    """PhysicsError if a field is none of MjModel's, not float, not `(num_worlds, *its shape)`, or not finite."""
+    """PhysicsError if there is no dict, or a field is none of MjModel's, not float, not `(num_worlds, *its shape)`, or not finite."""
+    if not isinstance(fields, dict):
+        raise PhysicsError(
+            f"randomisation gives a {type(fields).__name__}, but must give a dict of fields of MjModel by name, "
+            "(num_worlds, *field shape) each"
+        )
     for name, value in fields.items():
         nominal = getattr(model, name, None)
         if not isinstance(nominal, np.ndarray) or not np.issubdtype(nominal.dtype, np.floating):
-            raise PhysicsError(f"randomize gives {name!r}, which is not a field of numbers in MuJoCo's MjModel")
+            raise PhysicsError(f"randomisation gives {name!r}, which is not a field of numbers in MuJoCo's MjModel")
         expected = (num_worlds, *nominal.shape)
         if not isinstance(value, Tensor) or tuple(value.shape) != expected:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise PhysicsError(f"randomize gives {name} as {found}, but the model and the worlds need {expected}")
+            raise PhysicsError(f"randomisation gives {name} as {found}, but the model and the worlds need {expected}")
         if not torch.isfinite(value).all():
-            raise PhysicsError(f"randomize gives a {name} that is inf or NaN")
+            raise PhysicsError(f"randomisation gives a {name} that is inf or NaN")
     if "geom_size" in fields and "geom_rbound" not in fields:
-        raise PhysicsError("randomize gives geom_size, but not geom_rbound, the bounding radius by which geoms collide")
+        raise PhysicsError(
+            "randomisation gives geom_size, but not geom_rbound, the bounding radius by which geoms collide"
+        )
 
 
 def world_models(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> Iterator[mujoco.MjModel]:

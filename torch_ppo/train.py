@@ -29,6 +29,7 @@ from torch_ppo.training_state import TrainingState
 from torch_ppo.update import METRICS
 
 Metrics = dict[str, float]
+TOTAL_LOSS = METRICS.index("total_loss")
 
 
 class DivergedError(UserError):
@@ -72,30 +73,35 @@ def run(
 
 
 def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], None]) -> None:
-    """One training step and its bookkeeping; the read of the metrics is where the host waits for the device."""
+    """One training step and its bookkeeping. On CUDA it only queues work, and waits for the step before."""
     started = time.perf_counter()
-    minibatch_metrics = training_step(state.collector, state.learner)
-    means = minibatch_metrics.mean(0).tolist()
-    seconds = time.perf_counter() - started
+    metrics = training_step(state.collector, state.learner)
+    means = metrics.mean(0)
+    state.interval_sums += means
+    check_loss(state.last_loss.read(), state.env_steps)
+    state.last_loss.write(means[TOTAL_LOSS])
     state.training_steps += 1
-    state.walltime += seconds
-    state.interval_time += seconds
     state.interval_steps += 1
-    state.interval_sums = [total + mean for total, mean in zip(state.interval_sums, means, strict=True)]
-    if not math.isfinite(means[METRICS.index("total_loss")]):
-        raise DivergedError(
-            f"the loss became {means[METRICS.index('total_loss')]} at {state.env_steps:,} env steps; a smaller "
-            "learning_rate, max_grad_norm = 1.0 or a smaller reward_scaling may help"
-        )
+    episode = None
     if state.config.log_training_metrics:
-        losses = dict(zip(METRICS, minibatch_metrics.unbind(1), strict=True))
-        batch = state.batch
+        losses = dict(zip(METRICS, metrics.unbind(1), strict=True))
         # Time is the first axis of the batch; episodes are counted sequence by sequence, as in Brax.
-        totals = {name: total.T for name, total in batch.episode_metrics.items()}
-        episode = state.episode_metrics.update(batch.episode_done.T, totals, losses)
-        if episode:
-            episode["episode/sps"] = state.config.env_step_per_training_step / seconds
-            progress_fn(state.env_steps, episode)
+        totals = {name: total.T for name, total in state.batch.episode_metrics.items()}
+        episode = state.episode_metrics.update(state.batch.episode_done.T, totals, losses)
+    seconds = time.perf_counter() - started
+    state.add_time(seconds)
+    if episode:
+        episode["episode/sps"] = state.config.env_step_per_training_step / seconds
+        progress_fn(state.env_steps, episode)
+
+
+def check_loss(loss: float, env_steps: int) -> None:
+    """DivergedError if the mean loss of the training step that ended at `env_steps` is inf or NaN."""
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss became {loss} at {env_steps:,} env steps; a smaller learning_rate, max_grad_norm = 1.0 or a "
+            "smaller reward_scaling may help"
+        )
 
 
 def report(state: TrainingState) -> tuple[Metrics, bool]:
@@ -103,13 +109,18 @@ def report(state: TrainingState) -> tuple[Metrics, bool]:
 
     Brax averages the last epoch only and overstates sps with several resets per evaluation; this is the whole interval.
     """
-    n, seconds = state.interval_steps, state.interval_time
-    metrics = {f"training/{name}": total / n for name, total in zip(METRICS, state.interval_sums, strict=True)}
-    metrics["training/sps"] = n * state.config.env_step_per_training_step / seconds
+    started = time.perf_counter()
+    sums = state.interval_sums.tolist()  # here the host waits for the device
+    state.add_time(time.perf_counter() - started)
+    check_loss(sums[TOTAL_LOSS], state.env_steps)
+    n = state.interval_steps
+    metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
+    metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime
     metrics["training/broken_envs"] = float(state.env.broken)
     metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
-    state.interval_sums, state.interval_steps, state.interval_time = [0.0] * len(METRICS), 0, 0.0
+    state.interval_sums.zero_()
+    state.interval_steps, state.interval_time = 0, 0.0
     best = False
     if state.evaluator:
         metrics = {**state.evaluator(), **metrics}

@@ -15,11 +15,12 @@ from torch_ppo.config import Config, ConfigError
 from torch_ppo.env import Env, RandomizationFn
 from torch_ppo.episode_metrics import EpisodeMetrics
 from torch_ppo.evaluate import Evaluator
+from torch_ppo.late_number import LateNumber
 from torch_ppo.noise import GeneratorNoise, make_generators
 from torch_ppo.task import Task
 from torch_ppo.update import METRICS, Learner
 
-FORMAT = 1
+FORMAT = 2
 
 
 def resolve_device(name: str) -> torch.device:
@@ -101,10 +102,11 @@ class TrainingState:
     """Envs, agent, optimizer, random state and counters of one run.
 
     training_steps:   done so far; env_steps follows from it
-    interval_sums:    sums over training steps since the last report, per loss metric
+    interval_sums:    sums of the mean metrics of the training steps since the last report, float64 (len(METRICS),)
     interval_steps:   training steps since the last report
-    interval_time:    seconds spent in them
-    walltime:         seconds spent in training steps
+    interval_time:    seconds spent in them; what is still queued on the device counts once the host has waited for it
+    walltime:         seconds spent in training steps, likewise
+    last_loss:        mean loss of the last training step
     best:             highest eval/episode_reward so far and its env steps, or None
     preparation_time: seconds that compiling and recording took
     """
@@ -157,7 +159,8 @@ class TrainingState:
         )
         self.training_steps = 0
         self.walltime = 0.0
-        self.interval_sums = [0.0] * len(METRICS)
+        self.interval_sums = torch.zeros(len(METRICS), device=self.device, dtype=torch.float64)
+        self.last_loss = LateNumber(self.device)
         self.interval_steps = 0
         self.interval_time = 0.0
         self.best: dict[str, float] | None = None
@@ -208,6 +211,11 @@ class TrainingState:
         """Env steps collected so far."""
         return self.training_steps * self.config.env_step_per_training_step
 
+    def add_time(self, seconds: float) -> None:
+        """Counts seconds of training."""
+        self.walltime += seconds
+        self.interval_time += seconds
+
     def checkpoint(self) -> dict[str, object]:
         """Copies of everything that a run needs to go on exactly; only tensors and plain values."""
         return {
@@ -219,12 +227,14 @@ class TrainingState:
             "agent": clone(self.agent.state_dict()),
             "optimizer": copy.deepcopy(self.learner.optimizer.state_dict()),
             "env": clone(self.env.state()),
+            "collector": clone(self.collector.state()),
+            "learner": clone(self.learner.state()),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "env_steps": self.env_steps,
             "training_steps": self.training_steps,
             "walltime": self.walltime,
             "eval_walltime": self.evaluator.walltime if self.evaluator else 0.0,
-            "interval": {"sums": self.interval_sums, "steps": self.interval_steps, "time": self.interval_time},
+            "interval": {"sums": self.interval_sums.tolist(), "steps": self.interval_steps, "time": self.interval_time},
             "episode_metrics": self.episode_metrics.state(),
             "best": self.best,
         }
@@ -237,7 +247,8 @@ class TrainingState:
             )
         self.agent.load_state_dict(saved["agent"])
         self.learner.load_optimizer(saved["optimizer"])
-        copy_into(self.env.state(), saved["env"])
+        for name, live in (("env", self.env), ("collector", self.collector), ("learner", self.learner)):
+            copy_into(live.state(), saved[name], name)
         for name, generator in self.generators.items():
             generator.set_state(saved["generators"][name].cpu())
         self.training_steps = saved["training_steps"]
@@ -245,7 +256,7 @@ class TrainingState:
         if self.evaluator:
             self.evaluator.walltime = saved["eval_walltime"]
         interval = saved["interval"]
-        self.interval_sums, self.interval_steps = list(interval["sums"]), interval["steps"]
-        self.interval_time = interval["time"]
+        self.interval_sums.copy_(torch.tensor(interval["sums"], dtype=torch.float64))
+        self.interval_steps, self.interval_time = interval["steps"], interval["time"]
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
