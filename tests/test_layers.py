@@ -9,26 +9,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"torch_ppo": "torch_ppo", "torch_ppo.envs": "envs"}
+FOLDERS = {"torch_ppo": "torch_ppo", "torch_ppo.dialects": "torch_ppo/dialects", "torch_ppo.envs": "envs"}
 
 # From the bottom. A new module gets a line here, on the lowest level that is above all that it imports.
 LEVELS = (
-    "errors noise distribution running_statistics episode_metrics capture logger envs.rewards",
-    "losses networks physics",
+    "errors noise distribution running_statistics episode_metrics late_number capture logger schedules envs.rewards envs.joystick envs.terrain",
+    "losses networks physics ray_tracer video",
     "config randomization task",
-    "physics_mujoco physics_warp",
+    "menagerie physics_mujoco physics_warp dialects.parse dialects.reading",
+    "dialects.writing",
+    "dialects.brax dialects.rollout",
+    "dialects.cleanrl dialects.guide dialects.rl_games dialects.rsl_rl dialects.sb3 dialects.skrl",
+    "dialects.practice",
+    "dialects",
     (
-        "agent envs.acrobot envs.ball_in_cup envs.cartpole envs.cheetah envs.finger envs.fish envs.hopper "
-        "envs.humanoid envs.pendulum envs.point_mass envs.reacher envs.swimmer envs.walker"
+        "agent envs.acrobot envs.ant envs.ball_in_cup envs.biped envs.cartpole envs.cheetah envs.finger envs.fish "
+        "envs.hopper envs.humanoid envs.pendulum envs.point_mass envs.quadruped envs.reacher envs.swimmer envs.walker"
     ),
     "env envs policy",
-    "collect evaluate",
+    "collect evaluate render",
+    "prepare",
     "update",
     "accelerate",
     "train_step training_state",
     "checkpoint",
     "program",
-    "export tasks",
+    "dialects.__main__ export play seeds tasks",
     "train",
 )
 LEVEL = {f"torch_ppo.{name}": level for level, names in enumerate(LEVELS) for name in names.split()}
@@ -41,7 +47,7 @@ UPWARDS = {
 }
 
 # Modules of formulas: they can be read, tested and reused with torch alone.
-PURE = "distribution losses networks running_statistics noise envs.rewards".split()
+PURE = "distribution losses networks running_statistics schedules noise envs.rewards".split()
 
 
 def sources() -> dict[str, Path]:
@@ -105,11 +111,13 @@ def importers(*packages: str) -> set[str]:
 
 def test_tasks_are_known_only_to_the_trainer_and_the_programs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    assert outside == {"torch_ppo.train", "torch_ppo.program", "torch_ppo.tasks"}
+    assert outside == {"torch_ppo.train", "torch_ppo.program", "torch_ppo.play", "torch_ppo.tasks"}
 
 
-def test_warp_is_known_only_to_its_engine():
-    assert importers("warp", "mujoco_warp") == {"torch_ppo.physics_warp", "torch_ppo.capture"}
+def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():
+    assert importers("warp", "mujoco_warp") == {
+        f"torch_ppo.{name}" for name in ("capture", "physics_warp", "ray_tracer")
+    }
 
 
 def test_our_folders_are_imported_through_the_package():

@@ -42,9 +42,11 @@ def test_contents(wheel):
     assert {name.split("/")[0] for name in names} == {"torch_ppo", f"torch_ppo-{__version__}.dist-info"}
     for folder, packaged, pattern in [
         ("torch_ppo", "torch_ppo", "*"),
+        ("torch_ppo/dialects", "torch_ppo/dialects", "*"),
         ("envs", "torch_ppo/envs", "*"),
         ("envs/assets", "torch_ppo/envs/assets", "*.xml"),
         ("configs", "torch_ppo/configs", "*.toml"),
+        ("configs/presets", "torch_ppo/configs/presets", "*.toml"),
     ]:
         ours = {path.name for path in (ROOT / folder).glob(pattern) if path.is_file()}
         theirs = {Path(name).name for name in names if Path(name).parent == Path(packaged)}

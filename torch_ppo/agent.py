@@ -89,6 +89,7 @@ def network_factory_from_config(config: Config, generator: torch.Generator | Non
             policy_hidden_layer_sizes=config.policy_hidden_layer_sizes,
             value_hidden_layer_sizes=config.value_hidden_layer_sizes,
             activation=config.activation,
+            layer_norm=config.layer_norm,
             distribution_type=config.distribution_type,
             noise_std_type=config.noise_std_type,
             init_noise_std=config.init_noise_std,

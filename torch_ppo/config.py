@@ -13,6 +13,7 @@ import types
 import typing
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
@@ -474,25 +475,30 @@ def _check_combinations(config: Config) -> None:
 
 
 def config_names() -> list[str]:
-    """Names of the shipped configurations."""
-    return sorted(
-        Path(entry.name).stem
-        for entry in resources.files("torch_ppo.configs").iterdir()
-        if entry.name.endswith(".toml")
-    )
+    """Names of the shipped configurations, those of the tasks."""
+    return _toml_names(resources.files("torch_ppo.configs"))
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets, `presets/...`: numbers that somebody recommends, for a kind of task."""
+    return [f"presets/{name}" for name in _toml_names(resources.files("torch_ppo.configs") / "presets")]
+
+
+def _toml_names(folder: Traversable) -> list[str]:
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def read_config(name_or_path: str) -> dict[str, object]:
     """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
     path = Path(name_or_path)
-    if name_or_path in config_names():
+    if name_or_path in (shipped := [*config_names(), *preset_names()]):
         content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
     elif path.is_file():
         content = path.read_bytes()
     elif path.suffix == ".toml" or len(path.parts) > 1:
         raise ConfigError(f"there is no configuration file {name_or_path}")
     else:
-        raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, config_names())}")
+        raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
     try:
         values = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

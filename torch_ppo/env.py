@@ -37,6 +37,8 @@ class Env:
                       step, those of the finished episode      (num_envs,) per name
     broken:           resets so far because a simulation
                       became inf or NaN                        () int64
+    final_observation: after the step and before any reset;
+                      empty unless `keep_final_observation`    (num_envs, obs_dim) per key
 
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
@@ -56,6 +58,7 @@ class Env:
         engine: str = "auto",
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
+        keep_final_observation: bool = False,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
@@ -83,6 +86,8 @@ class Env:
         self.observation: Observation = {}
         self._pool_observation: Observation = {}
         self.reset()
+        kept = self.observation if keep_final_observation else {}
+        self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
         with torch.no_grad():
             self._check_task()
 
@@ -228,6 +233,8 @@ class Env:
                 return pool
 
         for key, value in self._observe().items():
+            if key in self.final_observation:
+                self.final_observation[key].copy_(value)
             torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
         self.physics.reset(done, start(self._pool_qpos), start(self._pool_qvel))
         for name, tensor in self.memory.items():

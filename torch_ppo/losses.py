@@ -1,7 +1,8 @@
 """Generalised advantage estimation and the PPO loss, exactly as Brax computes them.
 
 Pure functions of tensors and numbers. Time is the first axis: `(unroll_length, batch_size)`, written
-`(T, B)` below. Source: brax/training/agents/ppo/losses.py.
+`(T, B)` below; once advantages are given, the loss takes transitions without an order, `(n,)`, as well.
+Source: brax/training/agents/ppo/losses.py.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,8 @@ class LossInputs(NamedTuple):
     truncation:    1 where the time limit ended the episode           (T, B)
     termination:   1 where the task ended the episode                 (T, B)
     value:         of the observation under the policy that acted,
-                   only needed for value clipping                     (T, B) or None
+                   for value clipping and with advantage              (T, B) or None
+    advantage, value_target: computed once for the whole batch        (T, B) or None
     """
 
     raw_action: Tensor
@@ -34,6 +36,8 @@ class LossInputs(NamedTuple):
     truncation: Tensor
     termination: Tensor
     value: Tensor | None
+    advantage: Tensor | None = None
+    value_target: Tensor | None = None
 
 
 METRICS = (
@@ -79,18 +83,23 @@ def compute_gae(
     *,
     lambda_: float,
     discount: float,
+    textbook: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Value targets and advantages, each `(T, B)`, from `(T, B)` inputs and `bootstrap_value` `(B,)`.
 
     The advantage is r + discount * vs[t+1] - V[t] with vs the lambda-return: relative to textbook GAE the
-    first lambda is missing, as in V-trace. A truncated step gets advantage 0 and target V[t]: its reward
-    is not used and nothing is bootstrapped from it.
+    first lambda is missing, as in V-trace. `textbook` takes vs[t] - V[t] (Schulman et al. 2016, eq. 16). Targets
+    are the same for both. A truncated step gets advantage 0 and target V[t]: its reward is not used and
+    nothing is bootstrapped from it.
     """
     keep = 1.0 - truncation
     discounts = discount * (1.0 - termination)
     next_values = torch.cat([values[1:], bootstrap_value[None]])  # (T, B)
     deltas = keep * (rewards + discounts * next_values - values)
-    vs = values + reverse_scan(deltas, discounts * keep * lambda_)
+    lambda_advantages = reverse_scan(deltas, discounts * keep * lambda_)
+    vs = values + lambda_advantages
+    if textbook:
+        return vs, lambda_advantages
     next_vs = torch.cat([vs[1:], bootstrap_value[None]])  # (T, B)
     advantages = keep * (rewards + discounts * next_vs - values)
     return vs, advantages
@@ -130,11 +139,12 @@ def compute_ppo_loss(
     loc: Tensor,
     scale: Tensor,
     quantiles: Tensor,
-    bootstrap_value: Tensor,
+    bootstrap_value: Tensor | None,
     entropy_noise: Tensor,
     bijector: Bijector,
     discounting: float,
     gae_lambda: float,
+    textbook_gae: bool,
     reward_scaling: float,
     clipping_epsilon: Tensor,
     clipping_epsilon_value: float | None,
@@ -147,23 +157,28 @@ def compute_ppo_loss(
 
     loc, scale:       current policy                                       (T, B, action_dim)
     quantiles:        current value network; Q = 1 unless distributional   (T, B, Q)
-    bootstrap_value:  of the observation after the last step, no gradient  (B,)
+    bootstrap_value:  of the observation after the last step, no gradient  (B,), or None if data has advantages
     entropy_noise:    standard normal, one fresh sample per state          (T, B, action_dim)
     clipping_epsilon, entropy_cost: tensors, so that a recorded graph sees them change   ()
     """
     values = quantiles.mean(-1)  # (T, B)
     with torch.no_grad():
-        vs, advantages = compute_gae(
-            data.truncation,
-            data.termination,
-            data.reward * reward_scaling,
-            values,
-            bootstrap_value,
-            lambda_=gae_lambda,
-            discount=discounting,
-        )
+        if data.advantage is None:
+            vs, advantages = compute_gae(
+                data.truncation,
+                data.termination,
+                data.reward * reward_scaling,
+                values,
+                bootstrap_value,
+                lambda_=gae_lambda,
+                discount=discounting,
+                textbook=textbook_gae,
+            )
+            baseline = values
+        else:
+            vs, advantages, baseline = data.value_target, data.advantage, data.value
         # The distributional target is the unnormalized advantage, so it comes before the next lines.
-        quantile_targets = advantages + values
+        quantile_targets = advantages + baseline
         if normalize_advantage:
             std, mean = torch.std_mean(advantages, correction=0)
             advantages = (advantages - mean) / (std + 1e-8)

@@ -13,17 +13,17 @@ def training_step(collector: Collector, learner: Learner) -> Tensor:
 
 
 def learn(learner: Learner) -> Tensor:
-    """What follows collecting; changes `batch.reward` if `bootstrap_on_timeout`.
+    """What follows collecting; some options change rewards and episode ends in the batch (`torch_ppo.prepare`).
 
     The normalizer sees the batch before the SGD passes, so stored log-probabilities and the passes normalise
-    differently; only with the adaptive learning rate, whose KL that would spoil, does it come after them.
+    differently; only where the KL decides something, the adaptive learning rate or `target_kl`, does it come after
+    them, because that would spoil the KL.
     """
-    config, agent, batch = learner.config, learner.agent, learner.batch
-    if config.bootstrap_on_timeout:
-        batch.reward.addcmul_(batch.time_out, batch.value, value=config.discounting)
-    if not config.adaptive_kl:
-        agent.update_normalizer(batch.observation)
+    normalizer_last = learner.config.normalizer_last
+    learner.prepare_batch()
+    if not normalizer_last:
+        learner.agent.update_normalizer(learner.batch.observation)
     metrics = learner.update()
-    if config.adaptive_kl:
-        agent.update_normalizer(batch.observation)
+    if normalizer_last:
+        learner.agent.update_normalizer(learner.batch.observation)
     return metrics

@@ -133,6 +133,7 @@ class TrainingState:
             "env",
             auto_reset=config.auto_reset,
             randomization_fn=_randomization_of(task, config, randomization_fn),
+            keep_final_observation=config.bootstrap_on_truncation,
         )
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
         self.agent = make_agent(
@@ -190,6 +191,7 @@ class TrainingState:
         *,
         randomization_fn: RandomizationFn | None,
         auto_reset: str = "cached",
+        keep_final_observation: bool = False,
     ) -> Env:
         config = self.config
         return Env(
@@ -204,6 +206,7 @@ class TrainingState:
             # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
             capture=config.capture == "physics",
             randomization_fn=randomization_fn,
+            keep_final_observation=keep_final_observation,
         )
 
     @property

@@ -6,14 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from torch_ppo import losses
+from torch_ppo import losses, schedules
 from torch_ppo.agent import Agent, Observation
 from torch_ppo.collect import Batch
 from torch_ppo.config import Config
 from torch_ppo.losses import LossInputs
 from torch_ppo.noise import Noise
+from torch_ppo.prepare import Preparation
 
-METRICS = (*losses.METRICS, "grad_norm", "learning_rate")
+METRICS = (*losses.METRICS, "grad_norm", "learning_rate", "skipped_fraction")
+# What target_kl is multiplied by; the factor of Spinning Up and Stable-Baselines3.
+KL_TOLERANCE = 1.5
 
 
 def loss_from_config(
@@ -25,6 +28,7 @@ def loss_from_config(
         bijector=agent.bijector,
         discounting=config.discounting,
         gae_lambda=config.gae_lambda,
+        textbook_gae=config.gae == "textbook",
         reward_scaling=config.reward_scaling,
         clipping_epsilon=clipping_epsilon,
         clipping_epsilon_value=config.clipping_epsilon_value,
@@ -81,10 +85,14 @@ class Learner:
     Everything in `sgd_pass` happens to tensors that stay where they are, so that it can be recorded and replayed.
 
     flat:          all parameters of policy and value network, in this order     (num_parameters,)
-    order:         sequences of each minibatch of the pass under way, int64      (num_minibatches, batch_size)
+    order:         sequences of each minibatch of the pass under way, int64,
+                   or transitions, whose index is step * num_unrolls + sequence  (num_minibatches, batch_size)
     row:           SGD steps since the training step began, int64                (1,)
+    sgd_steps:     SGD steps of the run before this training step, int64         (1,)
+    stopped:       1 once the KL has exceeded its target in this training step   ()
     metrics:       of every SGD step of the training step, columns `METRICS`     (updates * minibatches, len(METRICS))
-    learning_rate, clipping_epsilon, entropy_cost: tensors, so that schedules can change them on the device
+    learning_rate, clipping_epsilon, entropy_cost: tensors, which schedules change on the device
+    prepare_batch: what happens before the passes
     """
 
     def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise) -> None:
@@ -97,6 +105,13 @@ class Learner:
             for value in (config.learning_rate, config.clipping_epsilon, config.entropy_cost)
         )
         self.loss = loss_from_config(config, agent, self.clipping_epsilon, self.entropy_cost)
+        self.scheduled = bool(
+            config.decaying
+            or config.learning_rate_warmup_timesteps
+            or config.clipping_epsilon_final is not None
+            or config.entropy_cost_final is not None
+        )
+        self.minibatch = batch.minibatch_of_transitions if config.minibatch_of == "transitions" else batch.minibatch
         self.optimizer = torch.optim.Adam(
             [self.flat], lr=self.learning_rate, fused=True, capturable=device.type == "cuda"
         )
@@ -107,8 +122,13 @@ class Learner:
             "exp_avg_sq": torch.zeros_like(self.flat),
         }
         self.order = torch.zeros(config.num_minibatches, config.batch_size, device=device, dtype=torch.int64)
-        self.row = torch.zeros(1, device=device, dtype=torch.int64)
+        self.row, self.sgd_steps = (torch.zeros(1, device=device, dtype=torch.int64) for _ in range(2))
+        self.stopped = torch.zeros((), device=device, dtype=torch.float32)
+        if config.target_kl is not None:
+            # Fused Adam leaves parameters, moments and step count as they are where this is 1, without a host read.
+            self.optimizer.found_inf = self.stopped
         self.metrics = torch.zeros(config.sgd_steps_per_training_step, len(METRICS), device=device, dtype=dtype)
+        self.prepare_batch = Preparation(config, agent, batch)
 
     def load_optimizer(self, saved: dict[str, object]) -> None:
         """Adam's moments, step count and learning rate from its `state_dict`, into the tensors that it works on."""
@@ -118,16 +138,63 @@ class Learner:
                 tensor.copy_(saved_state[name])
             self.learning_rate.copy_(saved["param_groups"][0]["lr"])
 
+    def state(self) -> dict[str, object]:
+        """The live tensors, beside those of agent and optimizer, that continue learning exactly when copied back."""
+        statistics = self.prepare_batch.return_statistics
+        return {"sgd_steps": self.sgd_steps, "returns": statistics.state_dict() if statistics else {}}
+
+    @torch.no_grad()
+    def follow_schedules(self) -> None:
+        """Learning rate, clip range and entropy cost of the SGD step that comes next."""
+        config = self.config
+        step = (self.sgd_steps + self.row)[0].to(self.learning_rate.dtype)
+        if config.decaying or config.learning_rate_warmup_timesteps:
+            rate = schedules.learning_rate(
+                step,
+                peak=config.learning_rate,
+                final=config.learning_rate * config.learning_rate_final_fraction,
+                shape=config.learning_rate_schedule,
+                warmup=config.num_warmup_sgd_steps,
+                total=config.num_sgd_steps,
+            )
+            self.learning_rate.copy_(rate)
+        done = schedules.progress(step, 0, config.num_sgd_steps)
+        if config.clipping_epsilon_final is not None:
+            self.clipping_epsilon.copy_(schedules.linear(config.clipping_epsilon, config.clipping_epsilon_final, done))
+        if config.entropy_cost_final is not None:
+            self.entropy_cost.copy_(schedules.linear(config.entropy_cost, config.entropy_cost_final, done))
+
+    def _follow_kl(self, metrics: Tensor) -> None:
+        """Changes the adaptive learning rate, if there is one, and stops at `target_kl`, if there is one."""
+        config = self.config
+        if config.adaptive_kl:
+            new = adaptive_learning_rate(
+                self.learning_rate,
+                metrics[METRICS.index("kl_mean")],
+                desired_kl=config.desired_kl,
+                min_lr=config.learning_rate_schedule_min_lr,
+                max_lr=config.learning_rate_schedule_max_lr,
+            )
+            if config.target_kl is not None:
+                # Not once it has stopped: the KL stays, and would change the rate in every step that is skipped.
+                new = torch.where(self.stopped > 0, self.learning_rate, new)
+            self.learning_rate.copy_(new)
+        if config.target_kl is not None:
+            too_far = metrics[METRICS.index("approx_kl")] > KL_TOLERANCE * config.target_kl
+            self.stopped.copy_(torch.maximum(self.stopped, too_far.to(self.stopped.dtype)))
+
     def minibatch_loss(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Loss `()` of a minibatch and its metrics `(len(losses.METRICS),)`.
 
-        Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax.
+        Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax, unless
+        advantages were computed before.
         """
-        agent = self.agent
-        with torch.no_grad():
-            bootstrap_value = agent.values(bootstrap_observation)
+        agent, bootstrap_value = self.agent, None
+        if data.advantage is None:
+            with torch.no_grad():
+                bootstrap_value = agent.values(bootstrap_observation)
         loc, scale = agent.policy_params(observation)
         total_loss, metrics = self.loss(
             data,
@@ -147,47 +214,47 @@ class Learner:
         gradients = torch.autograd.grad(total_loss, self.parameters)
         return torch.cat([gradient.flatten() for gradient in gradients]), metrics
 
-    def clipped_gradient(self, sequences: Tensor, entropy_noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of a minibatch, int64 `(batch_size,)`.
+    def clipped_gradient(self, members: Tensor, entropy_noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of a minibatch.
 
-        Sets the adaptive learning rate, if there is one. Nothing but torch operations, so that it can be compiled.
+        members:        its sequences or transitions, int64    (batch_size,)
+        entropy_noise:                                         (*minibatch_shape, action_dim)
+
+        Sets what follows a schedule or the KL. Nothing but torch operations, so that it can be compiled.
         """
         config = self.config
-        gradient, metrics = self.gradients(*self.batch.minibatch(sequences), entropy_noise)
+        if self.scheduled:
+            self.follow_schedules()
+        gradient, metrics = self.gradients(*self.minibatch(members), entropy_noise)
         with torch.no_grad():
-            if config.adaptive_kl:
-                new = adaptive_learning_rate(
-                    self.learning_rate,
-                    metrics[METRICS.index("kl_mean")],
-                    desired_kl=config.desired_kl,
-                    min_lr=config.learning_rate_schedule_min_lr,
-                    max_lr=config.learning_rate_schedule_max_lr,
-                )
-                self.learning_rate.copy_(new)
+            self._follow_kl(metrics)
             norm = gradient.norm()
             if config.max_grad_norm is not None:
                 gradient = gradient * global_norm_factor(norm, config.max_grad_norm)
-            return gradient, torch.cat([metrics, torch.stack([norm, self.learning_rate])])
+            rest = torch.stack([norm, self.learning_rate, self.stopped.to(norm.dtype)])
+            return gradient, torch.cat([metrics, rest])
 
     def sgd_step(self) -> None:
         """One minibatch: gradient and Adam."""
         config = self.config
-        sequences = self.order.index_select(0, self.row % config.num_minibatches)[0]
-        shape = (config.unroll_length, config.batch_size, self.batch.raw_action.shape[-1])
-        self.flat.grad, metrics = self.clipped_gradient(sequences, self.noise.normal(*shape))
+        members = self.order.index_select(0, self.row % config.num_minibatches)[0]
+        entropy_noise = self.noise.normal(*config.minibatch_shape, self.batch.raw_action.shape[-1])
+        self.flat.grad, metrics = self.clipped_gradient(members, entropy_noise)
         self.optimizer.step()
         self.metrics.index_copy_(0, self.row, metrics[None])
-        self.row += 1
+        self.row.add_(1).remainder_(len(self.metrics))  # what records a graph makes more passes than a training step
 
     def sgd_pass(self) -> None:
-        """One pass over the batch, in a new random order of its sequences."""
-        self.order.copy_(self.noise.permutation(self.config.num_unrolls).view_as(self.order))
+        """One pass over the batch, in a new random order of its sequences or transitions."""
+        self.order.copy_(self.noise.permutation(self.order.numel()).view_as(self.order))
         for _ in range(self.config.num_minibatches):
             self.sgd_step()
 
     def update(self) -> Tensor:
         """All passes over the batch. Returns `metrics`."""
         self.row.zero_()
+        self.stopped.zero_()
         for _ in range(self.config.num_updates_per_batch):
             self.sgd_pass()
+        self.sgd_steps += len(self.metrics)
         return self.metrics

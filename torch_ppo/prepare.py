@@ -1,0 +1,71 @@
+"""What happens to a batch between collecting and the SGD passes: rewards, episode ends, advantages."""
+
+import torch
+
+from torch_ppo import losses
+from torch_ppo.agent import Agent
+from torch_ppo.collect import Batch
+from torch_ppo.config import Config
+from torch_ppo.running_statistics import RunningStatistics
+
+# Added to the variance of returns, so that rewards that are always 0 stay 0.
+RETURN_STD_EPS = 1e-8
+
+
+class Preparation:
+    """Prepares `batch` in place. Without options, as in Brax, there is nothing to prepare.
+
+    return_statistics:  of the discounted return of every step so far, if rewards are normalised
+    """
+
+    def __init__(self, config: Config, agent: Agent, batch: Batch) -> None:
+        self.config, self.agent, self.batch = config, agent, batch
+        self.return_statistics = None
+        if config.normalize_rewards:
+            statistics = RunningStatistics(1, std_eps=RETURN_STD_EPS)
+            self.return_statistics = statistics.to(device=batch.reward.device, dtype=batch.reward.dtype)
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """All that the configuration asks for, by the networks and the normalizer that acted.
+
+        In this order: rewards over the running standard deviation of returns, this batch's included; clipping; what a
+        time-out or a truncation bootstraps; advantages. `reward_scaling` acts on the result of the first three.
+        """
+        config, batch = self.config, self.batch
+        if self.return_statistics is not None:
+            self.return_statistics.update(batch.discounted_return[..., None])
+            batch.reward.div_(self.return_statistics.std)
+        if config.reward_clip is not None:
+            batch.reward.clamp_(-config.reward_clip, config.reward_clip)
+        if config.bootstrap_on_timeout:
+            batch.reward.addcmul_(batch.time_out, batch.value, value=config.discounting)
+        if config.bootstrap_on_truncation:
+            self._bootstrap_truncations()
+        if config.gae_per == "batch":
+            self._compute_advantages()
+
+    def _bootstrap_truncations(self) -> None:
+        """A truncation becomes a termination whose reward has the value of what would have followed."""
+        config, batch = self.config, self.batch
+        # Values are of scaled rewards. Chosen, not multiplied by 0: the value of a broken simulation may be NaN.
+        added = batch.final_value * (config.discounting / config.reward_scaling)
+        batch.reward.add_(torch.where(batch.truncation.bool(), added, 0.0))
+        batch.termination.add_(batch.truncation)
+        batch.truncation.zero_()
+
+    def _compute_advantages(self) -> None:
+        """Advantages and value targets of the whole batch."""
+        config, batch = self.config, self.batch
+        targets, advantages = losses.compute_gae(
+            batch.truncation,
+            batch.termination,
+            batch.reward * config.reward_scaling,
+            batch.value,
+            self.agent.values(batch.bootstrap_observation),
+            lambda_=config.gae_lambda,
+            discount=config.discounting,
+            textbook=config.gae == "textbook",
+        )
+        batch.value_target.copy_(targets)
+        batch.advantage.copy_(advantages)
