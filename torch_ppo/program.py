@@ -24,6 +24,7 @@ from torch_ppo.checkpoint import (
     write_atomically,
 )
 from torch_ppo.config import Config, ConfigError, config_names, read_config, to_toml
+from torch_ppo.dialects import read_dialect
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import UserError
 from torch_ppo.training_state import TrainingState
@@ -61,6 +62,8 @@ class TrainArguments:
     settings: tyro.conf.OmitArgPrefixes[UncheckedConfig]
     config: str | None = None
     """Configuration: a shipped name or a TOML file. By default the task's own; on a machine without CUDA, its _cpu one."""
+    dialect: str | None = None
+    """Whose words --config is in, for example sb3 or rsl_rl (docs/dialects.md); by default ours, TOML."""
     resume: Path | None = None
     """Run folder to go on with, from its last checkpoint, with its configuration."""
     run_dir: Path | None = None
@@ -85,8 +88,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
     Two passes: the file must be known before the options, whose defaults it gives.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--env", "--config", "--resume"):
+    for flag in ("--env", "--config", "--resume", "--dialect"):
         first.add_argument(flag)
+    first.add_argument("--num-envs", "--num_envs")
     first.add_argument("--run-dir", "--run_dir")
     known, _ = first.parse_known_args(argv)
     if known.env is not None:
@@ -112,16 +116,31 @@ def parse_arguments(argv: Sequence[str]) -> tuple[TrainArguments, str]:
         name, why = "cartpole", "--help"
     else:
         raise ConfigError("say what to train: --env cartpole, --config FILE or --resume RUN_FOLDER")
-    values = read_config(name)
+    values = _read_in_dialect(known) if known.dialect is not None else read_config(name)
     values.setdefault("num_timesteps", 0)  # so that --num-timesteps can be the only place it is given
     values.setdefault("compile", torch.cuda.is_available())
     if known.env is not None:
         values["env"] = known.env
-    default = TrainArguments(settings=UncheckedConfig(**values), config=known.config)
+    default = TrainArguments(settings=UncheckedConfig(**values), config=known.config, dialect=known.dialect)
     arguments = tyro.cli(TrainArguments, args=argv, default=default, prog="python -m torch_ppo.train")
     settings = dataclasses.replace(arguments.settings, env=canonical_name(arguments.settings.env))
     arguments = dataclasses.replace(arguments, settings=settings)
     return arguments, f"{Path(name).stem if why != 'resumed run' else name} ({why})"
+
+
+def _read_in_dialect(known: argparse.Namespace) -> dict[str, object]:
+    """The settings of --config in the words of --dialect; prints what became of each.
+
+    --num-envs counts before the conversion, because several libraries leave it to the command line.
+    """
+    if known.config is None:
+        raise ConfigError(f"--dialect {known.dialect} says how to read a file; name the file with --config")
+    num_envs = known.num_envs if known.num_envs is None else known.num_envs.replace("_", "")
+    if num_envs is not None and not num_envs.isdigit():
+        raise ConfigError(f"--num-envs is {known.num_envs}, but must be a number such as 4096")
+    reading = read_dialect(known.config, known.dialect, num_envs=num_envs and int(num_envs))
+    print(reading, flush=True)
+    return reading.settings
 
 
 def open_run(parsed: tuple[TrainArguments, str]) -> tuple["RunFolder", TrainingState, str]:

@@ -1,0 +1,91 @@
+"""Configurations in the words and units of other PPO implementations.
+
+`read_dialect` turns such a file into our settings, and says what was converted, what differs in meaning and what has no
+counterpart; `write_dialect` goes the other way. What each word amounts to: docs/dialects.md.
+
+    python -m torch_ppo.dialects ppo.yml --from sb3 --to rsl_rl
+"""
+
+from pathlib import Path
+from types import ModuleType
+
+from torch_ppo.config import Config, ConfigError, did_you_mean
+from torch_ppo.dialects import brax, cleanrl, guide, practice, rl_games, rsl_rl, sb3, skrl
+from torch_ppo.dialects.parse import parse
+from torch_ppo.dialects.reading import Reading
+from torch_ppo.dialects.writing import Writing
+
+DIALECTS: dict[str, ModuleType] = {
+    "brax": brax,
+    "guide": guide,
+    "practice": practice,
+    "rsl_rl": rsl_rl,
+    "sb3": sb3,
+    "cleanrl": cleanrl,
+    "rl_games": rl_games,
+    "skrl": skrl,
+}
+
+
+def dialect_named(name: str) -> ModuleType:
+    """The dialect of this name; ConfigError if there is none."""
+    if name not in DIALECTS:
+        raise ConfigError(f"there is no dialect {name!r}{did_you_mean(name, DIALECTS)}")
+    return DIALECTS[name]
+
+
+def convert(
+    values: dict[str, object], dialect: str, *, where: str = "the settings", num_envs: int | None = None
+) -> Reading:
+    """Our settings from `values`, nested as in the library's own files; `num_envs` where the file does not say."""
+    module = dialect_named(dialect)
+    reading = Reading(f"{where}, read as {dialect}")
+    try:
+        module.read(dict(values), where, reading, num_envs)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_other_dialect(values, dialect, str(error))}") from None
+    try:
+        Config(**{"num_timesteps": 1, **reading.settings})
+    except ConfigError as error:
+        raise ConfigError(f"{where}, read as {dialect}: {error}") from None
+    return reading
+
+
+def _other_dialect(values: dict[str, object], dialect: str, error: str) -> str:
+    """Which dialects know all keys of a file that this one does not."""
+    if not error.startswith("unknown key"):
+        return ""
+    others = [name for name, module in DIALECTS.items() if name != dialect and values.keys() <= module.KEYS]
+    return f"; --dialect {' or '.join(others)} knows them all" if others else ""
+
+
+def read_dialect(name: str, dialect: str, *, num_envs: int | None = None) -> Reading:
+    """Our settings from a file; `file.yml:Ant-v4` is one section of a file with several, as RL Zoo's."""
+    dialect_named(dialect)
+    path, section = Path(name), ""
+    if not path.is_file() and ":" in name:
+        file, _, section = name.rpartition(":")
+        path = Path(file)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    values = parse(text, str(path))
+    if section:
+        if not isinstance(values.get(section), dict):
+            raise ConfigError(f"{path} has no section {section!r}{did_you_mean(section, values)}")
+        values = values[section]
+    elif dialect == "sb3" and all(isinstance(value, dict) for value in values.values()):
+        if len(values) > 1:
+            first = next(iter(values))
+            raise ConfigError(f"{path} has settings for {len(values)} envs; name one of them, such as {path}:{first}")
+        (values,) = values.values()
+    return convert(values, dialect, where=name, num_envs=num_envs)
+
+
+def write_dialect(config: Config, dialect: str) -> tuple[str, Writing]:
+    """The text of a file with our settings in another library's words, and the account of it."""
+    writing = Writing(f"written as {dialect}", config)
+    text = dialect_named(dialect).write(writing)
+    writing.finish()
+    return text, writing

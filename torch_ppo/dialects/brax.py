@@ -1,0 +1,119 @@
+"""Brax's ppo.train(...): our own words, with what Playground nests in network_factory, and code where we have names."""
+
+import dataclasses
+
+from torch_ppo.config import Config, ConfigError
+from torch_ppo.dialects.parse import Symbol
+from torch_ppo.dialects.reading import Reading, Source, shown
+from torch_ppo.dialects.writing import Writing, to_python
+
+ABOUT = "Brax and MuJoCo Playground"
+
+TRAIN = tuple(
+    "num_timesteps num_evals reward_scaling episode_length normalize_observations action_repeat unroll_length "
+    "num_minibatches num_updates_per_batch discounting learning_rate entropy_cost num_envs batch_size max_grad_norm "
+    "clipping_epsilon num_resets_per_eval gae_lambda normalize_advantage vf_loss_coefficient clipping_epsilon_value "
+    "bootstrap_on_timeout use_distributional_critic desired_kl learning_rate_schedule learning_rate_schedule_min_lr "
+    "learning_rate_schedule_max_lr normalize_observations_std_eps normalize_observations_mode normalize_until_count seed "
+    "num_eval_envs deterministic_eval log_training_metrics training_metrics_steps save_checkpoint_path "
+    "restore_checkpoint_path restore_value_fn run_evals".split()
+)
+NETWORK = tuple(
+    "policy_hidden_layer_sizes value_hidden_layer_sizes activation policy_obs_key value_obs_key distribution_type "
+    "noise_std_type init_noise_std state_dependent_std mean_clip_scale policy_network_kernel_init_fn "
+    "value_network_kernel_init_fn mean_kernel_init_fn num_quantiles".split()
+)
+ONLY_NORMAL = "noise_std_type init_noise_std state_dependent_std mean_clip_scale mean_kernel_init_fn".split()
+NEUTRAL = {
+    "max_devices_per_host": (None, "there is one device"),
+    "wrap_env": (True, "episodes and resets are the env's here"),
+    "wrap_env_fn": (None, "wrappers belong to the task here"),
+    "eval_env": (None, "evaluation is of the same task"),
+    "restore_params": (None, "restore_checkpoint_path takes a file"),
+}
+NEUTRAL_NETWORK = {
+    f"{name}_kernel_init_kwargs": (None, "options of the initialiser")
+    for name in ("policy_network", "value_network", "mean")
+}
+BATCH = ("num_envs", "unroll_length", "batch_size", "num_minibatches")
+PIXELS = ("vision", "madrona_backend", "augment_pixels")
+SILENT = ("environment", "use_pmap_on_reset", "progress_fn", "policy_params_fn")
+KEYS = {*TRAIN, *NEUTRAL, *PIXELS, *SILENT, "network_factory", "randomization_fn"}
+NETWORK_KEYS = {*NETWORK, *NEUTRAL_NETWORK, "use_distributional_critic", "preprocess_observations_fn"}
+
+
+def read(values: dict[str, object], where: str, reading: Reading, num_envs: int | None) -> None:
+    """Our settings from Brax's; says so if the batch is as the guide tells to set it."""
+    read_same_words(values, where, reading, num_envs)
+    counts = [reading.settings.get(name) for name in BATCH]
+    if all(isinstance(count, int) for count in counts):
+        envs, length, batch, number = counts
+        if number > 1 and batch == envs * length:
+            reading.differs.append(
+                f"batch_size = {batch} is num_envs * unroll_length: if that was to be the transitions of an update, "
+                f"--dialect guide makes minibatches of {batch / number:g} instead of {batch * length} of them"
+            )
+
+
+def read_same_words(values: dict[str, object], where: str, reading: Reading, num_envs: int | None) -> None:
+    """Our settings from Brax's: the same, with the networks' beside the others."""
+    if isinstance(values.get("network_factory"), str):  # a function by name: its defaults are ours
+        values = {key: value for key, value in values.items() if key != "network_factory"}
+    source = Source(values, where, KEYS)
+    network = source.section("network_factory", NETWORK_KEYS)
+    for key in PIXELS:
+        if source.take(key, bool, False):
+            raise ConfigError(f"{key} is True in {where}, but observations of pixels are not supported")
+    for key in TRAIN:
+        if key in source:
+            _take(reading, key, source.values[key], source.where)
+    if num_envs is not None:
+        reading.set(f"--num-envs {num_envs}", num_envs=num_envs)
+    normal = network.values.get("distribution_type", "tanh_normal") == "normal"
+    for key in NETWORK:
+        if key in network and (normal or key not in ONLY_NORMAL):
+            _take(reading, key, network.values[key], network.where)
+        elif key in network:
+            reading.without.append(f"{key} = {shown(network.values[key])}: Brax ignores it with tanh_normal")
+    reading.converted.insert(0, f"{len(reading.settings)} settings have the same name, unit and meaning")
+    if source.values.get("randomization_fn") is not None:
+        reading.set("randomization_fn", randomize=True)
+        reading.differs.append("randomization_fn: what is randomised, and how far, is the task's here")
+    reading.neutral(source, NEUTRAL)
+    reading.neutral(network, NEUTRAL_NETWORK)
+
+
+def _take(reading: Reading, key: str, value: object, where: str) -> None:
+    """One setting of the same name; of code such as linen.swish or LRSchedule.ADAPTIVE_KL its last word."""
+    if isinstance(value, Symbol):
+        if key in ("episode_length", "save_checkpoint_path", "restore_checkpoint_path"):
+            reading.differs.append(f"{key} = {value}: not in the text; the default here")
+            return
+        if key not in ("activation", "learning_rate_schedule") and not key.endswith("_fn"):
+            raise ConfigError(f"{key} is {value} in {where}, of which the value is not in the text; write the number")
+        value = str(value).rpartition(".")[2]
+    if isinstance(value, float) and key in COUNTS and value.is_integer():
+        value = int(value)
+    reading.settings[key] = tuple(value) if isinstance(value, list) else value
+
+
+COUNTS = {field.name for field in dataclasses.fields(Config) if field.type in (int, int | None)}
+
+
+def write(writing: Writing) -> str:
+    """ppo_config = dict(...) of what differs from Brax's defaults."""
+    config = writing.config
+    changed = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }
+    writing.used.update((*TRAIN, *NETWORK))
+    values = {name: changed[name] for name in TRAIN if name in changed}
+    if writing.take("randomize"):
+        writing.differs.append("randomize = True: give Brax the randomization_fn of its task")
+    network = {name: changed[name] for name in NETWORK if name in changed}
+    writing.expect(gae="brax", gae_per="minibatch", minibatch_of="sequences", auto_reset="cached")
+    if config.learning_rate_schedule in ("LINEAR", "COSINE"):
+        writing.differs.append(f"learning_rate_schedule = {values.pop('learning_rate_schedule')}: constant there")
+    return to_python({**values, **({"network_factory": network} if network else {})}, "ppo_config")
