@@ -30,6 +30,7 @@ FINGERTIP_RADIUS = 0.03  # m
 CAP_OFFSET, CAP_LENGTH, CAP_RADIUS = 0.02, 0.09, 0.04  # m, of the hinged body's two capsules; half the axis' length
 TIP_RADIUS = CAP_LENGTH + CAP_RADIUS  # m, of the circle of tip and target
 EASY_TARGET, HARD_TARGET = 0.07, 0.03  # m, radius
+HINGE_POSITION = (0.2, 0.4)  # m, x and z in the world
 SPIN_VELOCITY = 15.0  # rad/s
 SPIN_DAMPING = 0.03  # N m s, of the hinge
 START_ATTEMPTS = 8  # each touches with a probability of 9 %
@@ -96,6 +97,13 @@ class Finger(Task):
     def target_distance(self, physics: Physics, memory: Memory) -> Tensor:
         """From the tip to the target's surface, negative inside `(num_envs,)`."""
         return torch.linalg.vector_norm(self.target(memory) - self.tip(physics), dim=1) - self.target_radius
+
+    def markers(self, physics: Physics, memory: Memory) -> Tensor | None:
+        if self.target_radius is None:
+            return None
+        x, z = self.target(memory).unbind(1)
+        radius = torch.full_like(x, self.target_radius)
+        return torch.stack([x + HINGE_POSITION[0], torch.zeros_like(x), z + HINGE_POSITION[1], radius], dim=1)[:, None]
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         observation = [

@@ -1,7 +1,7 @@
 """Fish: swim to a target, upright.
 
 Model, start states, observation and reward are those of swim in the DM Control suite's fish domain (Tassa et al.
-2018, arXiv:1801.00690), except that the target lies in memory, not in the model: it is not rendered.
+2018, arXiv:1801.00690), except that the target lies in memory, not in the model.
 
 qpos is the torso's position (3) and quaternion (4) and 7 joint angles, qvel their 13 derivatives.
 """
@@ -41,6 +41,10 @@ class Fish(Task):
         physics.qpos[:, 7:].uniform_(-JOINT_RANGE, JOINT_RANGE, generator=generator)
         memory["target"][:, :2].uniform_(-TARGET_RANGE, TARGET_RANGE, generator=generator)
         memory["target"][:, 2].uniform_(*TARGET_HEIGHT, generator=generator)
+
+    def markers(self, physics: Physics, memory: Memory) -> Tensor:
+        radius = torch.full_like(memory["target"][:, :1], TARGET_DISTANCE)
+        return torch.cat([memory["target"], radius], dim=1)[:, None]
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         return torch.cat(

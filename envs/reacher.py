@@ -59,6 +59,11 @@ class Reacher(Task):
         distance = nearest + target[:, 1] * (farthest - nearest)
         target.copy_(torch.stack([direction.sin() * distance, direction.cos() * distance], dim=1))
 
+    def markers(self, physics: Physics, memory: Memory) -> Tensor:
+        x, y = memory["target"].unbind(1)
+        radius = torch.full_like(x, self.reach - FINGER_RADIUS)
+        return torch.stack([x, y, torch.zeros_like(x), radius], dim=1)[:, None]
+
     def to_target(self, physics: Physics, memory: Memory) -> Tensor:
         """Vector from the finger to the target in metres, `(num_envs, 2)`."""
         return memory["target"] - finger_position(physics.qpos)

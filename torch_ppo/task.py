@@ -101,6 +101,13 @@ class Task:
         """Where `terminated` is a time limit of the task's own, bool `(num_envs,)` (for bootstrap_on_timeout)."""
         return None
 
+    def markers(self, physics: Physics, memory: Memory) -> Tensor | None:
+        """Balls to draw where pictures are made, `(num_envs, n, 4)`: x, y, z and radius in metres.
+
+        For what the model does not have, such as a target in memory. n and the radii do not change.
+        """
+        return None
+
     def action_dim(self, physics: Physics) -> int:
         """Size of an action; by default one per actuator."""
         return physics.ctrl.shape[1]

@@ -1,0 +1,299 @@
+"""Play: a policy in its task, in a window or as a video.
+
+    python -m torch_ppo.play runs/cartpole-...
+    python -m torch_ppo.play policy.pt --env cartpole --video cartpole.gif
+    python -m torch_ppo.play --env walker_walk --policy random
+
+Where there is a display, MuJoCo's viewer shows one env in real time until it is closed. Where there is none, or with
+`--video`, a file is written; its pictures need no OpenGL.
+"""
+
+import contextlib
+import dataclasses
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import mujoco
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from torch_ppo.agent import Observation, obs_keys
+from torch_ppo.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.config import Config, ConfigError, load_config
+from torch_ppo.env import Env
+from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.errors import UserError
+from torch_ppo.noise import GeneratorNoise
+from torch_ppo.program import user_errors
+from torch_ppo.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
+from torch_ppo.video import check_video, write_video
+
+FRAMES_PER_SECOND = 25  # of a video, about: frames are whole steps apart
+
+Act = Callable[[Observation], Tensor]
+
+
+class PlayError(UserError):
+    """A policy that cannot be played."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayArguments:
+    """Show a policy in its task, in a window or as a video file."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder, checkpoint, or exported policy; none with --policy."""
+    env: str | None = None
+    """Task; by default the run's."""
+    policy: Literal["random", "zero"] | None = None
+    """Actions where there is no run: uniform in [-1, 1], or 0."""
+    checkpoint: str = "best"
+    """Which checkpoint of a run folder: best or last."""
+    stochastic: bool = False
+    """Sample actions, as in training, instead of taking the most likely ones."""
+    steps: int | None = None
+    """Policy steps to play; by default until the first episode ends, in a window until it is closed."""
+    seconds: float | None = None
+    """The same in seconds of the simulation."""
+    seed: int = 0
+    """Seed of start states and of random or sampled actions."""
+    engine: Literal["auto", "warp", "mujoco"] = "auto"
+    """Physics engine, on the CPU; auto takes C MuJoCo."""
+    video: Path | None = None
+    """File to write: .gif, .webp, .png, or .mp4 with the extra video. ENV.gif where there is no display."""
+    width: int = 320
+    """Width of the video in pixels."""
+    height: int = 240
+    """Height of the video in pixels."""
+    camera: str | None = None
+    """Camera of the model, or track for one that follows the robot; the model's first by default."""
+    renderer: Literal["rays", "gl"] = "rays"
+    """Of a video: rays runs anywhere; gl needs OpenGL, and draws tendons too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """What is played: a task, what acts in it, and the settings of a run that matter here."""
+
+    name: str
+    act: Act
+    env: Env
+
+
+def make_player(arguments: PlayArguments) -> Played:
+    """The task and policy that the arguments name; UserError where they do not fit."""
+    generator = torch.Generator().manual_seed(arguments.seed)
+    checkpoint, config = {}, None
+    if (arguments.run is None) == (arguments.policy is None):
+        raise PlayError("say what to play: a run folder, checkpoint or policy.pt, or --env cartpole --policy random")
+    exported = arguments.run is not None and is_torchscript(arguments.run)
+    if arguments.stochastic and (exported or arguments.run is None):
+        raise PlayError(
+            "--stochastic needs a run folder or a checkpoint; an exported policy has the most likely actions"
+        )
+    if exported:
+        config = config_beside(arguments.run)
+    elif arguments.run is not None:
+        checkpoint = load_checkpoint(find_checkpoint(arguments.run, arguments.checkpoint))
+        config = Config(**checkpoint["config"])
+    name = canonical_name(arguments.env or (config.env if config else ""))
+    if not name:
+        raise PlayError("the task is not known; --env cartpole, say, would name it")
+    env = make_env(name, config, generator, arguments.engine)
+    if arguments.policy is not None:
+        return Played(name, simple_policy(arguments.policy, env.action_dim, generator), env)
+    if exported:
+        return Played(name, exported_policy(arguments.run, config or Config(num_timesteps=1), env), env)
+    found, expected = (
+        (env.observation_sizes, env.action_dim),
+        (checkpoint["observation_sizes"], checkpoint["action_dim"]),
+    )
+    if found != expected:
+        raise PlayError(
+            f"{arguments.run} observes {expected[0]} and has {expected[1]} actions, but {name} gives {found[0]} and "
+            f"takes {found[1]}"
+        )
+    agent, noise = agent_from_checkpoint(checkpoint), GeneratorNoise(generator)
+    if not arguments.stochastic:
+        return Played(name, agent.mode, env)
+    return Played(name, lambda observation: agent.sample(observation, noise.normal(1, env.action_dim)), env)
+
+
+def make_env(name: str, config: Config | None, generator: torch.Generator, engine: str) -> Env:
+    """One env of a task, with the episodes of a run's configuration if there is one."""
+    task = make_task(name)
+    return Env(
+        task,
+        1,
+        episode_length=(config.episode_length if config else None) or task.episode_length,
+        device=torch.device("cpu"),
+        generator=generator,
+        action_repeat=config.action_repeat if config else 1,
+        auto_reset="cached",
+        engine=engine,
+    )
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is an exported policy rather than a checkpoint."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def config_beside(path: Path) -> Config | None:
+    """The configuration in the folder of an exported policy, if it is a run's."""
+    file = path.with_name("config.toml")
+    return load_config(str(file)) if file.is_file() else None
+
+
+def simple_policy(kind: str, action_dim: int, generator: torch.Generator) -> Act:
+    """Actions `(1, action_dim)` that are uniform in [-1, 1] ("random") or 0 ("zero")."""
+
+    def act(observation: Observation) -> Tensor:
+        if kind == "zero":
+            return torch.zeros(1, action_dim)
+        return 2 * torch.rand(1, action_dim, generator=generator) - 1
+
+    return act
+
+
+def exported_policy(path: Path, config: Config, env: Env) -> Act:
+    """A TorchScript policy; PlayError if it cannot act in `env`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
+        policy = torch.jit.load(str(path)).eval()
+    key, _ = obs_keys(config, env.observation_sizes)
+    try:
+        shape = tuple(policy(env.observation[key]).shape)
+    except RuntimeError:
+        shape = None
+    if shape != (1, env.action_dim):
+        raise PlayError(
+            f"{path} does not fit: the task has an observation of {env.observation_sizes[key]} and {env.action_dim} actions"
+        )
+    return lambda observation: policy(observation[key])
+
+
+def num_steps(arguments: PlayArguments, seconds_per_step: float) -> int | None:
+    """Policy steps to play; None if nothing says so."""
+    if arguments.steps is not None and arguments.seconds is not None:
+        raise ConfigError("--steps and --seconds say the same; give one of them")
+    steps = arguments.steps
+    if arguments.seconds is not None:
+        steps = round(arguments.seconds / seconds_per_step)
+    if steps is not None and steps < 1:
+        raise ConfigError(f"nothing would be played in {steps} steps; --steps 100 would work")
+    return steps
+
+
+@torch.no_grad()
+def play(played: Played, steps: int | None) -> Iterator[bool]:
+    """Plays, and prints the return and length of each episode that ends; yields once per step, whether one ended.
+
+    `steps` None is without end.
+    """
+    env, taken = played.env, 0
+    while steps is None or taken < steps:
+        broken = env.broken.item()
+        env.step(played.act(env.observation))
+        taken += 1
+        ended = bool(env.done[0])
+        if ended:
+            why = "ended by the task" if env.termination[0] else "ended by the time limit"
+            print_episode(env, "the simulation became inf or NaN" if env.broken.item() > broken else why)
+            env.reset()  # to another start; by itself it would go back to the same one
+        yield ended
+    if not ended:
+        print_episode(env, "not ended")
+
+
+def print_episode(env: Env, how: str) -> None:
+    """One line about the episode under way or just ended."""
+    total, length = env.episode_metrics["sum_reward"].item(), env.episode_metrics["length"].item()
+    print(f"return {total:.2f} in {length:.0f} env steps ({how})", flush=True)
+
+
+def record(played: Played, arguments: PlayArguments, path: Path) -> None:
+    """Plays into a video file; without a number of steps, one episode."""
+    env = played.env
+    seconds = env.task.control_dt * env.action_repeat
+    steps = num_steps(arguments, seconds)
+    stride = max(1, round(1 / (FRAMES_PER_SECOND * seconds)))
+    for name in ("width", "height"):
+        if not 16 <= getattr(arguments, name) <= 4096:
+            raise ConfigError(f"--{name} is {getattr(arguments, name)}, but must be from 16 to 4096")
+    model = model_of_pictures(env)
+    data = mujoco.MjData(model)
+    camera = find_camera(model, arguments.camera)
+    renderer = make_renderer(arguments.renderer, model, camera, arguments.width, arguments.height)
+
+    def draw() -> np.ndarray:
+        show_state(env, model, data)
+        return renderer.draw(data)
+
+    with contextlib.closing(renderer):
+        frames = [draw()]
+        for step, ended in enumerate(play(played, steps), start=1):
+            if steps is None and ended:
+                break  # what would be drawn is the next start already
+            if step % stride == 0:
+                frames.append(draw())
+    write_video(path, frames, seconds * stride)
+    length = len(frames) * seconds * stride
+    print(f"{path}: {len(frames)} frames of {arguments.width}x{arguments.height}, {length:.1f} s")
+
+
+def watch(played: Played, arguments: PlayArguments) -> None:
+    """Plays in MuJoCo's viewer in real time, until the window is closed or the steps are done."""
+    import mujoco.viewer
+
+    env = played.env
+    seconds = env.task.control_dt * env.action_repeat
+    steps = num_steps(arguments, seconds)
+    model = model_of_pictures(env)
+    data = mujoco.MjData(model)
+    show_state(env, model, data)
+    if not mujoco.viewer.glfw.init():  # the viewer itself would wait for ever
+        raise PlayError("no window can be opened here; --video play.gif would write a video")
+    try:
+        viewer = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+    except RuntimeError as error:  # on macOS, without mjpython
+        raise PlayError(f"{error}; --video play.gif would write a video") from None
+    with viewer:
+        if arguments.camera is not None:
+            viewer.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            viewer.cam.fixedcamid = find_camera(model, arguments.camera)
+        due = time.monotonic()
+        for _ in play(played, steps):
+            if not viewer.is_running():
+                break
+            with viewer.lock():
+                show_state(env, model, data)
+            viewer.sync()
+            due = max(due + seconds, time.monotonic() - 1.0)  # after a pause, no rush to catch up
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.play`."""
+    arguments = tyro.cli(PlayArguments, prog="python -m torch_ppo.play")
+    with user_errors(), contextlib.suppress(KeyboardInterrupt):
+        if arguments.video is not None:
+            check_video(arguments.video)
+        played = make_player(arguments)
+        if arguments.video is None and has_display():
+            watch(played, arguments)
+        else:
+            record(played, arguments, arguments.video or Path(f"{played.name.rpartition(':')[2]}.gif"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Video files: animated GIF, WebP or PNG by Pillow, and MP4 where imageio-ffmpeg is installed."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from torch_ppo.errors import UserError
+
+ANIMATIONS = (".gif", ".webp", ".png")
+PALETTE_FRAMES = 16  # frames whose colours a GIF's palette is made of
+
+
+class VideoError(UserError):
+    """A video file that cannot be written."""
+
+
+def check_video(path: Path) -> None:
+    """VideoError if no video can be written to `path`; nothing is written."""
+    if path.suffix not in (*ANIMATIONS, ".mp4"):
+        raise VideoError(f"--video {path} has to end in .gif, .webp, .png or .mp4")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise VideoError(
+            f"--video {path} needs imageio-ffmpeg, the extra video: pip install 'torch-ppo[video]'; .gif would work"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise VideoError(
+            f"--video {path}: {'it is a folder' if path.is_dir() else f'there is no folder {path.parent}'}"
+        )
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:
+    """Writes `frames`, uint8 `(height, width, 3)` each, as what the name of `path` ends in."""
+    try:
+        if path.suffix == ".mp4":
+            _write_mp4(path, frames, seconds_per_frame)
+        else:
+            _write_animation(path, frames, seconds_per_frame)
+    except OSError as error:
+        raise VideoError(f"--video {path} cannot be written: {error.strerror or error}") from None
+
+
+def _write_animation(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if path.suffix == ".gif":
+        # One palette for all: cheaper, and colours do not flicker from frame to frame.
+        some = frames[:: -(-len(frames) // PALETTE_FRAMES)]
+        palette = Image.fromarray(np.concatenate(some)).quantize(256, method=Image.Quantize.MEDIANCUT)
+        pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    options = {"quality": 80, "method": 2} if path.suffix == ".webp" else {}
+    milliseconds = max(round(1000 * seconds_per_frame), 1)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, **options)
+
+
+def _write_mp4(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:
+    import imageio_ffmpeg
+
+    height, width = (size - size % 2 for size in frames[0].shape[:2])  # the format has even sizes only
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=1 / seconds_per_frame, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame[:height, :width]))
+    writer.close()
