@@ -1,11 +1,7 @@
 """Cheetah: a planar running animal, to run forward as fast as it can.
 
-Model, observation and reward are those of the DM Control suite's cheetah domain (Tassa et al. 2018,
-arXiv:1801.00690). Differences:
-
-- The suite lets the animal fall to the floor for 200 steps before an episode; here it starts in the air, at rest, in
-  the pose that the suite lets fall.
-- The speed in the reward lags one timestep, as MuJoCo's sensors do.
+Model, start states, observation and reward are those of the DM Control suite's cheetah domain (Tassa et al. 2018,
+arXiv:1801.00690), except that the speed in the reward lags one timestep, as MuJoCo's sensors do.
 
 qpos is the torso's position (x, z) in metres and pitch in radians, then the joints of the hind and of the front leg,
 each thigh, shin, foot, qvel their derivatives.
@@ -23,6 +19,7 @@ from .rewards import tolerance
 
 RUN_SPEED = 10.0  # m/s, above which the reward is 1
 FIRST_JOINT = 3
+SETTLING_STEPS = 200  # timesteps, in which it falls to the floor before an episode
 
 
 class Cheetah(Task):
@@ -38,6 +35,10 @@ class Cheetah(Task):
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         for joint, (lower, upper) in enumerate(physics.model.jnt_range[FIRST_JOINT:], FIRST_JOINT):
             physics.qpos[:, joint].uniform_(lower, upper, generator=generator)
+        for _ in range(SETTLING_STEPS):
+            physics.step(1)
+        everywhere = torch.ones(physics.num_envs, device=physics.device, dtype=torch.bool)
+        physics.reset(everywhere, physics.qpos, physics.qvel)  # time is 0 again
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         return torch.cat(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.suite_comparison import compare_starts, compare_with_suite, put_state
+from tests.suite_comparison import compare_starts, compare_with_suite, make_env, put_state
 from torch_ppo.envs.cheetah import Cheetah
 
 # Warp solves contacts in float32.
@@ -34,8 +34,8 @@ def test_same_as_dm_control(suite, engine):
     assert rewards.std() > 0.2
 
 
-def test_starts_in_the_pose_that_dm_control_lets_fall(suite, monkeypatch):
-    from dm_control.suite import cheetah
-
-    monkeypatch.setattr(cheetah.Physics, "step", lambda physics, nstep=1: None)
-    compare_starts(suite, Cheetah(), "cheetah", "run")
+def test_starts_on_the_floor_as_in_dm_control(suite):
+    """Positions only: few are still moving, so the spread of velocities is that of a few."""
+    compare_starts(suite, Cheetah(), "cheetah", "run", samples=300, columns=slice(0, 9))
+    physics = make_env(Cheetah(), num_envs=32).physics
+    assert not physics.time.any() and physics.qvel.abs().median() < 0.05

@@ -57,6 +57,7 @@ class MujocoPhysics:
 
     def _use_threads(self, num_threads: int) -> None:
         """Steps worlds in that many threads; 1 is the calling thread. Results do not depend on it."""
+        self.num_threads = num_threads
         self._rollout = rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
         self._datas = [mujoco.MjData(self.model) for _ in range(num_threads)]
         self._chunk = -(-self.num_envs // (4 * num_threads))
