@@ -1,19 +1,21 @@
 """This trainer beside Brax PPO on MuJoCo Playground's cart-pole: the same settings, on the same machine, in one run.
 
     python -m tools.compare_brax --brax-python ~/brax/bin/python                  speed, taking turns
-    python -m tools.compare_brax --brax-python ~/brax/bin/python --learn out      curves from the same initial networks
+    python -m tools.compare_brax --brax-python ~/brax/bin/python --learning out   learning curves of several seeds
 
 Brax needs an environment of its own: `pip install "jax[cpu]" brax "flax<0.12.8" playground` (jax[cuda13] on a GPU).
 
 For speed the two take turns, one training step each, while the other waits: shared machines change their speed
 within minutes, so what counts is the ratio of neighbours. Brax's first two training steps, which compile, are left out.
+
+For learning both train to the end with each seed; `tools/bands.py` has the test that decides whether the curves differ, and
+draws them. Seeds mean different random numbers in the two; --same-networks starts ours from Brax's initial networks.
 """
 
 import dataclasses
 import json
 import statistics
 import subprocess
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ import torch
 import tyro
 
 import torch_ppo
+from tools.bands import Curve, compare, draw, read_curve
 from tools.bench import machine
 from torch_ppo.config import Config, load_config
 from torch_ppo.envs import make_task
@@ -58,8 +61,12 @@ class CompareArguments:
     """Playground's physics implementations to compare with."""
     rounds: int = 5
     """Training steps of each, in turns."""
-    learn: Path | None = None
-    """Train both to the end instead, from Brax's initial networks, and write their curves into this folder."""
+    learning: Path | None = None
+    """Train both to the end instead, and write curves, test and picture into this folder. Curves there already are kept."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds to train with."""
+    same_networks: bool = False
+    """Start this trainer from Brax's initial networks."""
     json: Path | None = None
     """File for the numbers."""
 
@@ -123,34 +130,53 @@ def network_states(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch
     return states["policy"], states["value"]
 
 
-def compare_learning(arguments: CompareArguments, config: Config, impl: str) -> dict[str, object]:
-    """Evaluations of both from the same initial networks, in metrics.jsonl form under `arguments.learn`."""
-    arguments.learn.mkdir(parents=True, exist_ok=True)
+def learn_brax(arguments: CompareArguments, config: Config, impl: str, curve: Path, networks: Path) -> None:
+    """Trains Brax to the end; writes its reports and its initial networks."""
+    with open(curve.with_suffix(".part"), "w") as file:
+        file.writelines(
+            json.dumps(row) + "\n" for row in rows(start_brax(arguments, config, impl, networks_file=str(networks)))
+        )
+    curve.with_suffix(".part").rename(curve)
+
+
+def learn_ours(config: Config, curve: Path, networks: Path | None) -> None:
+    """Trains this trainer to the end, from the networks in a file if one is given; writes its reports."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "num_timesteps"}
-    curves = {}
+    params: Params | None = None
+    if networks is not None:
+        normalizer = torch_ppo.train(make_task(config.env), 0, **settings)[1][0]
+        params = (normalizer, *network_states(networks))
+    with open(curve.with_suffix(".part"), "w") as file:
+        torch_ppo.train(
+            make_task(config.env),
+            config.num_timesteps,
+            restore_params=params,
+            progress_fn=lambda step, metrics: file.write(json.dumps({"step": step, **metrics}) + "\n"),
+            **settings,
+        )
+    curve.with_suffix(".part").rename(curve)
 
-    def write(who: str, row: dict[str, float]) -> None:
-        with open(arguments.learn / f"{who}_seed{config.seed}.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-        if "eval/episode_reward" in row:
-            curves.setdefault(who, []).append((row["step"], row["eval/episode_reward"]))
-            print(f"{who:>10} {row['step']:>12,} {row['eval/episode_reward']:8.1f}", flush=True)
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "networks.npz"
-        for row in rows(start_brax(arguments, config, impl, networks_file=str(file))):
-            write(f"brax_{impl}", row)
-        policy, value = network_states(file)
-    normalizer = torch_ppo.train(make_task(config.env), 0, **settings)[1][0]
-    params: Params = (normalizer, policy, value)
-    torch_ppo.train(
-        make_task(config.env),
-        config.num_timesteps,
-        restore_params=params,
-        progress_fn=lambda step, metrics: write("ours", {"step": step, **metrics}),
-        **settings,
-    )
-    return curves
+def compare_learning(arguments: CompareArguments, config: Config, impl: str) -> dict[str, object]:
+    """Curves of both for every seed under `arguments.learning`, and what `bands.compare` says of them."""
+    folder = arguments.learning
+    folder.mkdir(parents=True, exist_ok=True)
+    curves: dict[str, dict[int, Curve]] = {"brax": {}, "ours": {}}
+    for seed in arguments.seeds:
+        own = dataclasses.replace(config, seed=seed)
+        networks = folder / f"brax_{impl}_networks_seed{seed}.npz"
+        files = {"brax": folder / f"brax_{impl}_seed{seed}.jsonl", "ours": folder / f"ours_seed{seed}.jsonl"}
+        if not files["brax"].exists():
+            learn_brax(arguments, own, impl, files["brax"], networks)
+        if not files["ours"].exists():
+            learn_ours(own, files["ours"], networks if arguments.same_networks else None)
+        for who, file in files.items():
+            curves[who][seed] = read_curve(file)
+            print(f"seed {seed} {who:>5}", *(f"{reward:.0f}" for _, reward in curves[who][seed]), flush=True)
+    result = compare(curves["ours"], curves["brax"])
+    print(f"area: p = {result['area']:.3f}; smallest of the steps, corrected: p = {min(result['steps'].values()):.3f}")
+    draw({"Brax": curves["brax"], "torch_ppo": curves["ours"]}, folder / "bands.png", f"{config.env}, {impl}")
+    return result
 
 
 def main() -> None:
@@ -159,7 +185,7 @@ def main() -> None:
     config = load_config(arguments.config, **tomllib.loads("\n".join(arguments.set)))
     results = {"machine": machine(), "config": dataclasses.asdict(config)}
     for impl in arguments.impl:
-        if arguments.learn:
+        if arguments.learning:
             results[impl] = compare_learning(arguments, config, impl)
         else:
             results[impl] = result = compare_speed(arguments, config, impl)

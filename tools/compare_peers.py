@@ -5,8 +5,9 @@
 Peers that are not installed are named with the line that installs them. They and this trainer take turns, one update
 each, because shared machines change their speed within minutes: what counts is the ratio of neighbours.
 
-Only the update is compared. Collecting depends on the simulator that each is used with; CleanRL is missing because its
-PPO is a script to copy and not something to import. rsl_rl and Stable-Baselines3 compute the advantages once per batch,
+Only the update is compared; collecting depends on the simulator that each is used with. CleanRL's PPO is a script to copy
+and not something to import, so the script runs as it is, with --cleanrl-script and an interpreter that can run it: the time
+of its passes is what an iteration takes longer with twice as many. Its networks are always two layers of 64. rsl_rl and Stable-Baselines3 compute the advantages once per batch,
 outside of what is timed for them; here, as in Brax, that is part of every SGD step.
 """
 
@@ -14,9 +15,13 @@ import dataclasses
 import importlib.util
 import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -30,7 +35,7 @@ from torch_ppo.training_state import TrainingState
 
 @dataclasses.dataclass(frozen=True)
 class PeersArguments:
-    """Compare updates with rsl_rl's and Stable-Baselines3's."""
+    """Compare updates with those of rsl_rl, Stable-Baselines3 and CleanRL."""
 
     config: str = "cartpole_cpu"
     """Configuration, by name or file: its batch, minibatches, passes and network sizes."""
@@ -40,6 +45,10 @@ class PeersArguments:
     """Updates of each that are timed, in turns; one of each goes before."""
     compile: bool = True
     """Time this trainer with torch.compile too."""
+    cleanrl_script: Path | None = None
+    """CleanRL's ppo_continuous_action.py, of a clone of its repository."""
+    cleanrl_python: Path = Path(sys.executable)
+    """Interpreter with what that script needs: pip install torch tensorboard tyro gymnasium[mujoco]==0.29.1"""
     json: Path | None = None
     """File for the numbers."""
 
@@ -136,6 +145,38 @@ def prepared(fill: Callable[[], None], update: Callable[[], object]) -> Callable
     return run
 
 
+CLEANRL_ENVS = 8
+
+
+def cleanrl_iteration(arguments: PeersArguments, config: Config, passes: int) -> float:
+    """Median seconds of an iteration of CleanRL's script, collecting included."""
+    rows = config.num_unrolls * config.unroll_length
+    num_iterations = arguments.rounds + 2
+    options = {
+        "env-id": "InvertedPendulum-v4",
+        "total-timesteps": rows * num_iterations,
+        "num-envs": CLEANRL_ENVS,
+        "num-steps": rows // CLEANRL_ENVS,
+        "num-minibatches": config.num_minibatches,
+        "update-epochs": passes,
+    }
+    command = [str(arguments.cleanrl_python), "-u", str(arguments.cleanrl_script.resolve())]
+    command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    with tempfile.TemporaryDirectory() as folder:  # it logs into runs/ where it is started
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        times = [time.perf_counter() for line in process.stdout if line.startswith("SPS:")]
+        if process.wait():
+            raise SystemExit(f"CleanRL ended with status {process.returncode}; does {command[0]} have what it needs?")
+    return statistics.median(b - a for a, b in pairwise(times[1:]))
+
+
+def cleanrl(arguments: PeersArguments, config: Config) -> float:
+    """Milliseconds per SGD step of CleanRL's script."""
+    passes = config.num_updates_per_batch
+    once, twice = (cleanrl_iteration(arguments, config, n * passes) for n in (1, 2))
+    return 1e3 * (twice - once) / config.sgd_steps_per_training_step
+
+
 PEERS = {
     "rsl_rl": (rsl_rl, "pip install rsl-rl-lib"),
     "stable_baselines3": (stable_baselines3, "pip install stable-baselines3"),
@@ -168,6 +209,15 @@ def main() -> None:
         results[name] = {"ms_per_sgd_step": [1e3 * value / sgd_steps for value in values], "times_ours": ratio}
         milliseconds = 1e3 * statistics.median(values) / sgd_steps
         print(f"{name:>20} {milliseconds:8.3f} ms per SGD step, {ratio:5.2f} times ours (median of neighbours)")
+    if arguments.cleanrl_script is None:
+        print("CleanRL: git clone github.com/vwxyzjn/cleanrl, then --cleanrl-script cleanrl/ppo_continuous_action.py")
+    else:
+        milliseconds = cleanrl(arguments, config)
+        ratio = milliseconds * sgd_steps / 1e3 / statistics.median(seconds["ours"][1:])
+        results["cleanrl"] = {"ms_per_sgd_step": [milliseconds], "times_ours": ratio}
+        print(
+            f"{'CleanRL':>20} {milliseconds:8.3f} ms per SGD step, {ratio:5.2f} times ours (afterwards, not in turns)"
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

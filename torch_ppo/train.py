@@ -153,6 +153,7 @@ UNSUPPORTED = {
     "wrap_env": ((True,), "the rules of an episode are part of Env"),
     "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
     "vision": ((False,), "pixel observations are not supported yet"),
+    "madrona_backend": ((False,), "pixel observations are not supported yet"),
     "augment_pixels": ((False,), "pixel observations are not supported yet"),
     "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
 }

@@ -1,0 +1,220 @@
+"""No parameter is accepted and ignored: each one, changed alone, changes what a run computes or reports."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import torch_ppo
+from tests.test_train import BRAX_DEFAULTS
+from tests.toy import ToyTask
+from tools import parameters_table
+from torch_ppo.config import Config
+from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.randomization import ModelFields
+
+TINY = {
+    "num_timesteps": 160,
+    "num_evals": 3,
+    "num_envs": 4,
+    "num_eval_envs": 2,
+    "episode_length": 7,
+    "batch_size": 4,
+    "num_minibatches": 2,
+    "unroll_length": 5,
+    "learning_rate": 1e-2,
+    "policy_hidden_layer_sizes": (8,),
+    "value_hidden_layer_sizes": (8,),
+    "device": "cpu",
+}
+NORMAL = {"distribution_type": "normal"}
+NORMALIZED = {"normalize_observations": True}
+ADAPTIVE = {"learning_rate_schedule": "ADAPTIVE_KL"}
+QUANTILES = {"use_distributional_critic": True, "clipping_epsilon_value": 0.01}
+
+# The changed value of every parameter, and what else must be set for it to have something to act on.
+CHANGED: dict[str, tuple[object, dict[str, object]]] = {
+    "num_timesteps": (240, {}),
+    "seed": (1, {}),
+    "num_envs": (2, {}),
+    "episode_length": (9, {}),
+    "action_repeat": (2, {}),
+    "num_resets_per_eval": (1, {}),
+    "auto_reset": ("random", {}),
+    "randomize": (True, {}),
+    "randomize_eval": (False, {"randomize": True}),
+    "unroll_length": (10, {}),
+    "batch_size": (8, {}),
+    "num_minibatches": (4, {}),
+    "num_updates_per_batch": (3, {}),
+    "minibatch_of": ("transitions", {"gae_per": "batch", "batch_size": 20}),
+    "discounting": (0.5, {}),
+    "gae_lambda": (0.5, {}),
+    "gae": ("textbook", {}),
+    "gae_per": ("batch", {}),
+    "reward_scaling": (0.1, {}),
+    "normalize_rewards": (True, {}),
+    "reward_clip": (0.5, {}),
+    "clipping_epsilon": (1e-3, {}),
+    "clipping_epsilon_final": (1e-3, {}),
+    "clipping_epsilon_value": (1e-3, {}),
+    "entropy_cost": (1.0, {}),
+    "entropy_cost_final": (1.0, {}),
+    "vf_loss_coefficient": (5.0, {}),
+    "normalize_advantage": (False, {}),
+    "bootstrap_on_timeout": (True, {}),
+    "bootstrap_on_truncation": (True, {"episode_length": 4}),
+    "use_distributional_critic": (True, {"clipping_epsilon_value": 0.01}),
+    "learning_rate": (1e-4, {}),
+    "max_grad_norm": (1e-3, {}),
+    "learning_rate_schedule": ("LINEAR", {}),
+    "learning_rate_final_fraction": (0.9, {"learning_rate_schedule": "LINEAR"}),
+    "learning_rate_warmup_timesteps": (80, {}),
+    "target_kl": (1e-9, {}),
+    "desired_kl": (1e-6, ADAPTIVE),
+    "learning_rate_schedule_min_lr": (9e-3, {**ADAPTIVE, "desired_kl": 1e-9}),
+    "learning_rate_schedule_max_lr": (1.0, {**ADAPTIVE, "desired_kl": 1e9}),
+    "normalize_observations": (True, {}),
+    # In exact arithmetic the two agree on one device; they round differently.
+    "normalize_observations_mode": ("ema", NORMALIZED),
+    "normalize_observations_std_eps": (1.0, NORMALIZED),
+    "normalize_until_count": (50, {**NORMALIZED, "normalize_observations_mode": "ema"}),
+    "policy_hidden_layer_sizes": ((9,), {}),
+    "value_hidden_layer_sizes": ((9,), {}),
+    "activation": ("tanh", {}),
+    "layer_norm": (True, {}),
+    "policy_obs_key": ("privileged_state", {}),
+    "value_obs_key": ("privileged_state", {}),
+    "distribution_type": ("normal", {}),
+    "noise_std_type": ("log", NORMAL),
+    "init_noise_std": (0.5, NORMAL),
+    "state_dependent_std": (True, {**NORMAL, "noise_std_type": "log"}),
+    "mean_clip_scale": (0.1, NORMAL),
+    "policy_network_kernel_init_fn": ("orthogonal", {}),
+    "value_network_kernel_init_fn": ("orthogonal", {}),
+    "mean_kernel_init_fn": ("zeros", NORMAL),
+    "num_quantiles": (8, QUANTILES),
+    "num_evals": (2, {}),
+    "num_eval_envs": (3, {}),
+    "deterministic_eval": (True, {}),
+    "run_evals": (False, {}),
+    "log_training_metrics": (True, {}),
+    "training_metrics_steps": (80, {"log_training_metrics": True}),
+    "bf16": (True, {}),
+}
+
+# Those that do not change what a tiny run on this machine computes, and the test that shows what each does.
+ELSEWHERE = {
+    "env": "tests/test_every_task.py::test_every_task_has_a_configuration",
+    "save_checkpoint_path": "tests/test_train.py::test_save_and_restore_checkpoint_path",
+    "restore_checkpoint_path": "tests/test_train.py::test_save_and_restore_checkpoint_path",
+    "restore_value_fn": "tests/test_train.py::test_restore_params",
+    "device": "tests/test_program.py::test_no_cuda",
+    "physics": "tests/test_every_task.py::test_engines_agree",
+    "capture": "tests/test_accelerate.py::test_every_level_of_capture_gives_the_same",
+    "compile": "tests/test_accelerate.py::test_compiled_training_is_the_same_but_for_rounding",
+    "matmul_precision": "tests/test_accelerate.py::test_high_precision_is_the_highest_on_the_cpu",
+    "torch_threads": "tests/test_parameters.py::test_torch_threads",
+}
+
+# Fields that Brax 0.14.2 has, in `ppo.train` or in `make_ppo_networks`. The others are ours.
+BRAX = BRAX_DEFAULTS.keys() | {
+    "num_timesteps",
+    "policy_hidden_layer_sizes",
+    "value_hidden_layer_sizes",
+    "activation",
+    "policy_obs_key",
+    "value_obs_key",
+    "distribution_type",
+    "noise_std_type",
+    "init_noise_std",
+    "state_dependent_std",
+    "mean_clip_scale",
+    "policy_network_kernel_init_fn",
+    "value_network_kernel_init_fn",
+    "mean_kernel_init_fn",
+    "num_quantiles",
+}
+
+
+class Toy(ToyTask):
+    """The toy with time-outs of its own, a second observation, and something to randomise."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=5, asymmetric=True)
+
+    def make_physics(self, *args: object, **kwargs: object) -> object:
+        physics = super().make_physics(*args, **kwargs)
+
+        def set_model_fields(fields: ModelFields) -> None:
+            physics.vector = fields["vector"]
+
+        physics.set_model_fields = set_model_fields
+        return physics
+
+    def randomize(self, physics: object, generator: torch.Generator) -> ModelFields:
+        return {"vector": 0.1 * torch.rand(physics.num_envs, 3, generator=generator)}
+
+
+def outcome(**settings: object) -> list[object]:
+    """Reports, networks, normalizer."""
+    reports = []
+
+    def progress(step: int, metrics: dict[str, float]) -> None:
+        timeless = {name: value for name, value in metrics.items() if not name.endswith(("sps", "walltime", "_time"))}
+        reports.append((step, timeless))
+
+    _, params, _ = torch_ppo.train(Toy(), progress_fn=progress, **{**TINY, **settings})
+    return [reports, *params]
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_every_parameter_is_here():
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert CHANGED.keys() | ELSEWHERE.keys() == fields and not CHANGED.keys() & ELSEWHERE.keys()
+
+
+def test_a_run_repeats_itself():
+    assert same(outcome(), outcome())
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_parameter_acts(name):
+    value, others = CHANGED[name]
+    default = TINY.get(name, Config.__dataclass_fields__[name].default)
+    assert value != others.get(name, default)
+    assert not same(outcome(**others), outcome(**others, **{name: value}))
+
+
+def test_the_page_is_that_of_the_code():
+    written = parameters_table.PAGE.read_text()
+    assert written == parameters_table.page(BRAX, ELSEWHERE), "python -m tools.parameters_table writes it anew"
+    assert parameters_table.INTERACTIONS.keys() <= Config.__dataclass_fields__.keys()
+    assert parameters_table.LIBRARY.keys() - {"num_timesteps"} == parameters_table.library_arguments()
+
+
+def test_tests_named_on_the_page_exist():
+    named = re.findall(r"`(\w+\.py)::(\w+)", parameters_table.PAGE.read_text())
+    assert len(named) > 70
+    for file, function in named:
+        assert f"def {function}(" in Path(__file__).with_name(file).read_text(), function
+
+
+def test_torch_threads(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    torch_ppo.train(Cartpole(), 0, torch_threads=3, device="cpu")
+    torch_ppo.train(Cartpole(), 0, device="cpu")
+    assert seen == [3]

@@ -1,0 +1,84 @@
+"""Several seeds and variants: what is run, what is said of it, and mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torch_ppo.config import ConfigError
+from torch_ppo.seeds import SeedsArguments, plan, summarise, table, variant_options
+
+TINY = (
+    "--config cartpole_cpu --num-timesteps 2000 --num-evals 2 --num-envs 8 --batch-size 8 --num-minibatches 2".split()
+)
+TINY += "--num-eval-envs 2 --episode-length 20 --device cpu --torch-threads 1".split()
+
+
+def seeds(*arguments, cwd):
+    command = [sys.executable, "-m", "torch_ppo.seeds", *TINY, *arguments]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_two_variants_one_of_which_fails(tmp_path):
+    arguments = ("--seeds", "0", "--vary", "learning_rate=1e30", "--out", str(tmp_path / "out"))
+    first = seeds(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["default"]["last"]["median"] > 0 and not summary["default"]["failures"]
+    assert "loss became" in summary["learning_rate=1e30"]["failures"]["0"]
+    assert "learning_rate=1e30  " in first.stdout and "loss became" in first.stdout
+    assert (tmp_path / "out" / "default" / "seed0" / "policy.pt").exists()
+
+    # What is finished is not run again.
+    log = tmp_path / "out" / "default" / "seed0.log"
+    before = log.read_text()
+    again = seeds("--seeds", "0", "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert again.returncode == 0 and log.read_text() == before
+
+
+def test_options_of_a_variant():
+    assert variant_options("learning_rate=1e-2") == ("--learning-rate", "1e-2")
+    assert variant_options("normalize-observations=false,gae=textbook") == (
+        "--no-normalize-observations",
+        "--gae",
+        "textbook",
+    )
+    assert variant_options("policy_hidden_layer_sizes=64 64") == ("--policy-hidden-layer-sizes", "64", "64")
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        ("learning_rat=1", "did you mean 'learning_rate'"),
+        ("learning_rate", "is not name=value"),
+        ("seed=3", "--seeds"),
+        ("num_minibatches=7,num_envs=1000", "not divisible"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_run(vary, words):
+    with pytest.raises(ConfigError, match=words):
+        plan(SeedsArguments(vary=(vary,)), TINY)
+
+
+def test_options_of_its_own_are_refused():
+    with pytest.raises(ConfigError, match="--run-dir is set for each run"):
+        plan(SeedsArguments(), [*TINY, "--run-dir", "x"])
+
+
+def test_summary(tmp_path):
+    """Median, lowest and highest of hand-made curves."""
+    runs = plan(SeedsArguments(seeds=(0, 1, 2), vary=("discounting=0.5",), out=tmp_path), TINY)
+    assert [(run.seed, run.variant) for run in runs[:3]] == [(0, "default"), (0, "discounting=0.5"), (1, "default")]
+    for run in runs:
+        if run.variant == "default":
+            run.folder.mkdir(parents=True)
+            rows = [{"step": 0, "eval/episode_reward": 1.0}, {"step": 9, "eval/episode_reward": 10.0 * run.seed**2}]
+            (run.folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    summary = summarise(runs, {runs[1]: "error: it broke"})
+    assert summary["default"]["last"] == {"median": 10.0, "lowest": 0.0, "highest": 40.0}
+    assert summary["discounting=0.5"]["last"] is None
+    assert "10.0 (0.0 .. 40.0) of 3" in table(summary) and "seed 0: error: it broke" in table(summary)

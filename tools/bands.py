@@ -1,0 +1,95 @@
+"""Two trainers' learning curves over several seeds: are they draws from the same distribution? A test and a picture."""
+
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+
+Curve = list[tuple[int, float]]  # env steps, eval/episode_reward
+
+
+def read_curve(path: Path) -> Curve:
+    """The evaluations in a file of the form of metrics.jsonl."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], row["eval/episode_reward"]) for row in rows if "eval/episode_reward" in row]
+
+
+def permutation_p(ours: list[float], theirs: list[float], *, most: int = 20_000) -> float:
+    """Two-sided p-value of the difference of means, exact: the share of all ways to deal the pooled values to the two
+    sides that give a difference at least as large. ValueError if there are more than `most` ways.
+    """
+    pooled, n = [*ours, *theirs], len(ours)
+    ways = math.comb(len(pooled), n)
+    if ways > most:
+        raise ValueError(f"{ways} ways to deal {len(pooled)} values are too many to go through")
+    total = sum(pooled)
+
+    def difference(own: float) -> float:
+        return abs(own / n - (total - own) / (len(pooled) - n))
+
+    found = difference(sum(ours))
+    sums = map(sum, itertools.combinations(pooled, n))
+    # Sums of the same values in another order differ in the last digit.
+    return sum(difference(own) >= found * (1 - 1e-9) - 1e-12 for own in sums) / ways
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """p-values corrected for how many there are (Holm 1979), in their order."""
+    corrected, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = running
+    return corrected
+
+
+def compare(ours: dict[int, Curve], theirs: dict[int, Curve]) -> dict[str, object]:
+    """Tests of curves by seed, at the env steps that all of them have.
+
+    area:   p-value of the mean reward over the run, one number per seed
+    steps:  p-value at each step, Holm-corrected over steps
+    """
+    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in [*ours.values(), *theirs.values()])))
+    if not steps:
+        raise ValueError("the curves have no env steps in common")
+
+    def rewards(curves: dict[int, Curve]) -> list[list[float]]:
+        return [[dict(curve)[step] for step in steps] for curve in curves.values()]
+
+    our_rows, their_rows = rewards(ours), rewards(theirs)
+    by_step = [permutation_p([row[i] for row in our_rows], [row[i] for row in their_rows]) for i in range(len(steps))]
+    return {
+        "env_steps": steps,
+        "seeds": {"ours": len(ours), "brax": len(theirs)},
+        "mean_over_run": {
+            "ours": [statistics.mean(row) for row in our_rows],
+            "brax": [statistics.mean(row) for row in their_rows],
+        },
+        "area": permutation_p([statistics.mean(row) for row in our_rows], [statistics.mean(row) for row in their_rows]),
+        "steps": dict(zip(steps, holm(by_step), strict=True)),
+    }
+
+
+def draw(curves: dict[str, dict[int, Curve]], path: Path, title: str) -> None:
+    """One band per trainer, from the lowest to the highest seed, its median, and every seed as a thin line."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for who, by_seed in curves.items():
+        steps = sorted(set.intersection(*({step for step, _ in curve} for curve in by_seed.values())))
+        millions = [step / 1e6 for step in steps]
+        rewards = [[dict(curve)[step] for curve in by_seed.values()] for step in steps]
+        median = [statistics.median(row) for row in rewards]
+        (line,) = axes.plot(millions, median, label=f"{who}, median of {len(by_seed)} seeds", linewidth=2)
+        colour = line.get_color()
+        axes.fill_between(millions, list(map(min, rewards)), list(map(max, rewards)), alpha=0.15, color=colour, lw=0)
+        for seed in zip(*rewards, strict=True):
+            axes.plot(millions, seed, color=colour, alpha=0.3, linewidth=0.7)
+    axes.set(xlabel="env steps (millions)", ylabel="eval/episode_reward", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,161 @@
+"""Writes docs/parameters.md: every parameter, from the field docs in torch_ppo/config.py and from what is below.
+
+    python -m tools.parameters_table
+
+A test holds the page against this, and looks whether the tests named there exist.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import torch_ppo
+from torch_ppo import config as config_module
+from torch_ppo.config import Config
+from torch_ppo.train import UNSUPPORTED
+
+PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
+
+# What a parameter goes together with, where its own line does not say it.
+INTERACTIONS = {
+    "num_timesteps": "rounded up to whole training steps in every interval between evaluations",
+    "num_envs": "must divide batch_size * num_minibatches",
+    "episode_length": "counts env steps, so action_repeat policy steps fewer; an episode cut by it is a truncation",
+    "action_repeat": "multiplies the env steps of a training step; an end before the last repeat goes unseen (Brax)",
+    "num_resets_per_eval": "splits each interval into that many epochs; the number of training steps is rounded up in each",
+    "auto_reset": "with cached, num_resets_per_eval or none decides how often start states are new",
+    "randomize": "needs a task with `randomize`; the library call takes a `randomization_fn` instead",
+    "unroll_length": "a training step is batch_size * num_minibatches * unroll_length * action_repeat env steps",
+    "batch_size": "batch_size * num_minibatches must be a multiple of num_envs",
+    "num_minibatches": "with num_updates_per_batch: the SGD steps of a training step",
+    "num_updates_per_batch": "more passes take larger steps away from the policy that acted: see clipping_epsilon, target_kl",
+    "discounting": "per policy step: with action_repeat it spans as many env steps",
+    "reward_scaling": "acts after normalize_rewards and reward_clip; entropy_cost weighs against scaled rewards",
+    "clipping_epsilon_value": "makes collecting store values; the distributional critic needs it",
+    "entropy_cost": "of the distribution before tanh plus its log-derivative, estimated from one sample (tanh_normal)",
+    "vf_loss_coefficient": "what others call a coefficient of the squared error is twice ours",
+    "bootstrap_on_timeout": "needs a task with `time_out`",
+    "max_grad_norm": "on the norm of policy and value gradients together",
+    "learning_rate_schedule": "ADAPTIVE_KL also moves the normalizer's update behind the SGD steps (Brax)",
+    "normalize_observations_mode": "see normalize_until_count",
+    "policy_obs_key": "the normalizer has statistics of both keys",
+    "distribution_type": "noise_std_type to mean_kernel_init_fn act with normal only, and are refused otherwise",
+    "num_evals": "with num_timesteps: the env steps at which evaluations lie are printed at the start",
+    "deterministic_eval": "exported policies are deterministic anyway",
+    "run_evals": "no evaluation, so no best checkpoint: policy.pt is then the last",
+    "training_metrics_steps": "needs log_training_metrics",
+    "restore_checkpoint_path": "`--resume` goes on with a run exactly; this starts a new one",
+    "capture": "physics and unroll need MuJoCo Warp; unroll needs CUDA",
+    "compile": "first training step later by half a minute, half of it when the kernels are cached",
+    "bf16": "rounds to 3 digits; see docs/performance.md",
+}
+
+# Arguments of the library call alone.
+LIBRARY = {
+    "environment": ("a task, or the name of one", "tests/test_train.py::test_learns_to_balance"),
+    "eval_env": ("task for evaluation, if another one", "tests/test_train.py::test_evaluation_task"),
+    "network_factory": (
+        "dict of the fields under Networks, by Brax's names, or a function that makes the modules",
+        "tests/test_train.py::test_network_factory",
+    ),
+    "randomization_fn": (
+        "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
+        "tests/test_randomization.py::test_library_call_takes_a_randomization_fn",
+    ),
+    "progress_fn": (
+        "called with env steps and metrics at every report",
+        "tests/test_train.py::test_callbacks_come_in_the_order_of_brax",
+    ),
+    "policy_params_fn": (
+        "called with env steps, make_policy and params before every report",
+        "tests/test_train.py::test_callbacks_come_in_the_order_of_brax",
+    ),
+    "restore_params": (
+        "(normalizer, policy, value) to start from; comes before restore_checkpoint_path",
+        "tests/test_train.py::test_restore_params",
+    ),
+}
+
+HEAD = """# Parameters
+
+*Made by `python -m tools.parameters_table` from the code; do not edit.*
+
+Every field of `Config`: an option of the command line (`--num-envs`), a key of a TOML file (`num_envs`) and a keyword of
+`torch_ppo.train(...)`. Names, meanings and defaults are those of Brax's `ppo.train()` and its network factory; fields marked
+with + are ours, and by default do nothing. A value that could have no effect is refused. [semantics.md](semantics.md) says what is easily misread.
+`python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)). Tests are files in `tests/`.
+"""
+
+
+def sections() -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """(title, [(field, type, doc)]) in the order of the source."""
+    source = inspect.getsource(config_module)
+    lines = source.splitlines()
+    (tree,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    found: list[tuple[str, list[tuple[str, str, str]]]] = [("Run", [])]
+    previous = tree.lineno
+    for field, doc in zip(tree.body, tree.body[1:], strict=False):
+        if not isinstance(field, ast.AnnAssign):
+            continue
+        titles = re.findall(r"^    # (.+)$", "\n".join(lines[previous : field.lineno - 1]), re.MULTILINE)
+        if titles:
+            found.append((titles[-1], []))
+        text = " ".join(doc.value.value.split())
+        found[-1][1].append((field.target.id, ast.unparse(field.annotation), text))
+        previous = doc.end_lineno
+    return found
+
+
+def shown(value: object) -> str:
+    """A default as it stands in the table."""
+    if value is dataclasses.MISSING:
+        return "required"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
+    return f"`{value!r}`".replace("'", '"')
+
+
+def page(brax_arguments: set[str], elsewhere: dict[str, str]) -> str:
+    """The whole page.
+
+    brax_arguments:  names that Brax has
+    elsewhere:       the test of each parameter that `tests/test_parameters.py::test_parameter_acts` does not cover
+    """
+    parts = [HEAD]
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    for title, fields in sections():
+        parts.append(f"\n## {title}\n\n| parameter | type | default | effect | goes together with | shown by |\n")
+        parts.append("|---|---|---|---|---|---|\n")
+        for name, kind, doc in fields:
+            own = "" if name in brax_arguments else " +"
+            kind = kind.replace("Literal", "one of ").replace("|", "or").replace("'", '"')
+            test = elsewhere.get(name, "tests/test_parameters.py::test_parameter_acts").removeprefix("tests/")
+            row = (f"`{name}`{own}", kind, shown(defaults[name]), doc, INTERACTIONS.get(name, ""), f"`{test}`")
+            parts.append(f"| {' | '.join(row)} |\n")
+    parts.append("\n## Arguments of the library call only\n\n| argument | meaning | shown by |\n|---|---|---|\n")
+    for name, (meaning, test) in LIBRARY.items():
+        parts.append(f"| `{name}` | {meaning} | `{test.removeprefix('tests/')}` |\n")
+    parts.append("\n## Arguments of Brax that are refused\n\n| argument | accepted | why no other |\n|---|---|---|\n")
+    for name, (allowed, reason) in UNSUPPORTED.items():
+        parts.append(f"| `{name}` | {', '.join(f'`{value!r}`' for value in allowed)} | {reason} |\n")
+    return "".join(parts)
+
+
+def library_arguments() -> set[str]:
+    """Arguments of `torch_ppo.train` that are no fields of `Config`."""
+    names = set(inspect.signature(torch_ppo.train).parameters)
+    return names - {"settings"} - set(Config.__dataclass_fields__)
+
+
+def main() -> None:
+    """The program `python -m tools.parameters_table`."""
+    from tests.test_parameters import BRAX, ELSEWHERE
+
+    PAGE.write_text(page(BRAX, ELSEWHERE))
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The same task with several seeds, and with some settings varied: one table, one picture.
+
+python -m torch_ppo.seeds --env cartpole --seeds 0 1 2 --vary learning_rate=1e-2 learning_rate=1e-6
+
+Every run is a process of its own, `python -m torch_ppo.train`, with a run folder of its own. The same command again goes
+on where it was interrupted and repeats nothing that is done.
+"""
+
+import concurrent.futures
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from torch_ppo.config import Config, ConfigError, did_you_mean
+from torch_ppo.program import parse_arguments, user_errors
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsArguments:
+    """Train with several seeds and variants. All other options are those of torch_ppo.train."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the runs of each variant."""
+    vary: tuple[str, ...] = ()
+    """Variants beside the settings as they are: name=value, or several settings at once as name=value,name=value."""
+    out: Path = Path("runs/seeds")
+    """Folder for the run folders, the table and the picture."""
+    jobs: int = 1
+    """Runs at the same time."""
+    title: str = ""
+    """Title of the picture."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one variant. `options` are those of torch_ppo.train for it."""
+
+    variant: str
+    seed: int
+    folder: Path
+    options: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_suffix(".log")
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "policy.pt").exists()
+
+
+def variant_options(variant: str) -> tuple[str, ...]:
+    """Command-line options of `name=value,...`; ConfigError for what is not one of the settings."""
+    options = []
+    for part in variant.split(","):
+        name, separator, value = part.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not separator or not value:
+            raise ConfigError(f"--vary {variant} is not name=value; learning_rate=1e-3 would work")
+        if name not in Config.__dataclass_fields__:
+            raise ConfigError(
+                f"--vary {variant}: there is no {name!r}{did_you_mean(name, Config.__dataclass_fields__)}"
+            )
+        if name == "seed":
+            raise ConfigError("--vary cannot vary the seed; --seeds 0 1 2 would work")
+        flag = name.replace("_", "-")
+        if value.lower() in ("true", "false"):
+            options.append(f"--{'no-' if value.lower() == 'false' else ''}{flag}")
+        else:
+            options += [f"--{flag}", *value.split()]
+    return tuple(options)
+
+
+def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
+    """All runs, seed by seed. Whatever can be wrong with the settings is found here."""
+    for flag in ("--seed", "--run-dir", "--resume"):
+        if flag in options:
+            raise ConfigError(f"{flag} is set for each run; leave it out")
+    if not arguments.seeds or arguments.jobs < 1:
+        raise ConfigError("--seeds needs one seed or more, and --jobs is 1 or more")
+    variants = {DEFAULT: (), **{variant: variant_options(variant) for variant in arguments.vary}}
+    for own in variants.values():
+        parsed, _ = parse_arguments([*options, *own])
+        parsed.settings.checked()
+    return [
+        Run(
+            variant,
+            seed,
+            arguments.out / re.sub(r"[^\w.=,-]", "_", variant) / f"seed{seed}",
+            (*options, *own, "--seed", str(seed)),
+        )
+        for seed in arguments.seeds
+        for variant, own in variants.items()
+    ]
+
+
+def execute(run: Run) -> str | None:
+    """Trains, or goes on training. Returns what went wrong, if anything did."""
+    if run.finished:
+        return None
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    begun = (run.folder / "checkpoints" / "last.pt").exists()
+    options = ["--resume", str(run.folder)] if begun else [*run.options, "--run-dir", str(run.folder)]
+    with open(run.log, "a") as log:
+        command = [sys.executable, "-m", "torch_ppo.train", *options]
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if status == 0:
+        return None
+    lines = run.log.read_text().splitlines()
+    return next((line for line in reversed(lines) if line.startswith("error: ")), f"ended with status {status}")
+
+
+def read_curve(path: Path) -> list[tuple[int, float]]:
+    """(env steps, eval/episode_reward) of a metrics.jsonl; empty if there is none."""
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], row["eval/episode_reward"]) for row in rows if "eval/episode_reward" in row]
+
+
+def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, object]]:
+    """Per variant: the curve of every seed, and median, lowest and highest last reward over seeds."""
+    summary = {}
+    for variant in dict.fromkeys(run.variant for run in runs):
+        own = [run for run in runs if run.variant == variant]
+        curves = {run.seed: curve for run in own if (curve := read_curve(run.folder / "metrics.jsonl"))}
+        last = [curve[-1][1] for curve in curves.values()]
+        summary[variant] = {
+            "curves": curves,
+            "failures": {run.seed: failures[run] for run in own if run in failures},
+            "last": {"median": statistics.median(last), "lowest": min(last), "highest": max(last)} if last else None,
+        }
+    return summary
+
+
+def table(summary: dict[str, dict[str, object]]) -> str:
+    """The last eval/episode_reward of each variant."""
+    width = max(map(len, summary))
+    lines = [f"{'':{width}}  last eval/episode_reward: median (lowest .. highest) over seeds"]
+    for variant, found in summary.items():
+        last = found["last"]
+        text = "none" if last is None else f"{last['median']:.1f} ({last['lowest']:.1f} .. {last['highest']:.1f})"
+        failed = "".join(f"; seed {seed}: {reason}" for seed, reason in found["failures"].items())
+        lines.append(f"{variant:{width}}  {text} of {len(found['curves'])}{failed}")
+    return "\n".join(lines)
+
+
+def draw(summary: dict[str, dict[str, object]], path: Path, title: str) -> None:
+    """Median over seeds of each variant, with a band from the lowest to the highest; a cross where runs failed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for variant, found in summary.items():
+        by_step: dict[int, list[float]] = {}
+        for curve in found["curves"].values():
+            for step, reward in curve:
+                by_step.setdefault(step, []).append(reward)
+        if not by_step:
+            continue
+        steps = sorted(by_step)
+        millions = [step / 1e6 for step in steps]
+        median = [statistics.median(by_step[step]) for step in steps]
+        label = f"{variant} ({len(found['failures'])} failed)" if found["failures"] else variant
+        (line,) = axes.plot(millions, median, label=label, marker="x" if found["failures"] else ".")
+        low, high = ([limit(by_step[step]) for step in steps] for limit in (min, max))
+        axes.fill_between(millions, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+    axes.set(xlabel="env steps (millions)", ylabel="eval/episode_reward", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.seeds`."""
+    arguments, options = tyro.cli(SeedsArguments, prog="python -m torch_ppo.seeds", return_unknown_args=True)
+    with user_errors():
+        runs = plan(arguments, options)
+    failures: dict[Run, str] = {}
+    # Ctrl-C reaches the runs too, which save and stop; no further ones are started.
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        started = {pool.submit(execute, run): run for run in runs}
+        try:
+            for number, future in enumerate(concurrent.futures.as_completed(started), 1):
+                run, failure = started[future], future.result()
+                if failure is not None:
+                    failures[run] = failure
+                curve = read_curve(run.folder / "metrics.jsonl")
+                outcome = failure or f"reward {curve[-1][1]:.1f}" if curve else failure or "no evaluation"
+                print(f"{number}/{len(runs)}  {run.folder}  {outcome}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            print("stopped; the same command goes on")
+            sys.exit(128 + signal.SIGINT)
+    summary = summarise(runs, failures)
+    print(table(summary))
+    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    picture = arguments.out / "curves.png"
+    try:
+        draw(summary, picture, arguments.title)
+    except ModuleNotFoundError:
+        print("no picture: it needs matplotlib (pip install 'torch-ppo[plot]')")
+    else:
+        print(picture)
+    sys.exit(2 if len(failures) == len(runs) else 0)
+
+
+if __name__ == "__main__":
+    main()
