@@ -5,8 +5,10 @@ import tomllib
 
 import pytest
 
-from torch_ppo.config import Config, ConfigError, config_names, load_config, read_config, summary, to_toml
+from torch_ppo.config import Config, summary
+from torch_ppo.config_file import config_names, load_config, read_config, to_toml
 from torch_ppo.envs import ENVS
+from torch_ppo.errors import ConfigError
 
 
 def test_guide_settings_give_the_known_arithmetic():

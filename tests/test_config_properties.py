@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from torch_ppo.config import Config, ConfigError, read_config, summary, to_toml
+from torch_ppo.config import Config, summary
+from torch_ppo.config_file import read_config, to_toml
 from torch_ppo.distribution import DISTRIBUTIONS
+from torch_ppo.errors import ConfigError
 from torch_ppo.networks import ACTIVATIONS, INITIALIZERS
 
 HINTS = typing.get_type_hints(Config)

@@ -5,7 +5,8 @@ import math
 import pytest
 from dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 
-from torch_ppo.config import Config, ConfigError, load_config
+from torch_ppo.config import Config
+from torch_ppo.config_file import load_config
 from torch_ppo.dialects import convert, write_dialect
 from torch_ppo.dialects.parse import parse, parse_flags, parse_python
 from torch_ppo.dialects.rollout import (
@@ -15,6 +16,7 @@ from torch_ppo.dialects.rollout import (
     sequences_per_minibatch,
     transitions_per_minibatch,
 )
+from torch_ppo.errors import ConfigError
 
 TEXTBOOK = {"minibatch_of": "transitions", "gae": "textbook", "gae_per": "batch", "auto_reset": "random"}
 

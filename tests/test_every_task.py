@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.suite_comparison import make_env
-from torch_ppo.config import config_names, load_config
+from torch_ppo.config_file import config_names, load_config
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
 from torch_ppo.task import Task
 

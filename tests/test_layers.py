@@ -13,9 +13,14 @@ FOLDERS = {"torch_ppo": "torch_ppo", "torch_ppo.dialects": "torch_ppo/dialects",
 
 # From the bottom. A new module gets a line here, on the lowest level that is above all that it imports.
 LEVELS = (
-    "errors noise distribution running_statistics episode_metrics late_number capture logger schedules envs.rewards envs.joystick envs.terrain",
+    (
+        "errors noise distribution running_statistics episode_metrics late_number capture logger schedules "
+        "envs.joystick envs.rewards envs.terrain"
+    ),
     "losses networks physics ray_tracer video",
-    "config randomization task",
+    "config_checks randomization",
+    "config task",
+    "config_file",
     "menagerie physics_mujoco physics_warp dialects.parse dialects.reading",
     "dialects.writing",
     "dialects.brax dialects.rollout",

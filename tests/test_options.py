@@ -11,7 +11,9 @@ from tests.toy import ToyTask
 from torch_ppo import accelerate, losses, schedules
 from torch_ppo.agent import make_agent
 from torch_ppo.checkpoint import load_checkpoint, save_checkpoint
-from torch_ppo.config import Config, ConfigError, load_config, preset_names, read_config, summary
+from torch_ppo.config import Config, summary
+from torch_ppo.config_file import load_config, preset_names, read_config
+from torch_ppo.errors import ConfigError
 from torch_ppo.export import export_policy
 from torch_ppo.networks import Dense
 from torch_ppo.train_step import training_step

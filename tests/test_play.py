@@ -14,7 +14,8 @@ from PIL import Image
 
 from torch_ppo import play
 from torch_ppo.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
-from torch_ppo.config import Config, to_toml
+from torch_ppo.config import Config
+from torch_ppo.config_file import to_toml
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.export import export_policy
 from torch_ppo.render import (

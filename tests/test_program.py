@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import torch_ppo.train
 from torch_ppo.checkpoint import agent_from_checkpoint, load_checkpoint
-from torch_ppo.config import Config, load_config, read_config
+from torch_ppo.config import Config
+from torch_ppo.config_file import load_config, read_config
 from torch_ppo.program import parse_arguments
 
 # 26 training steps of 160 env steps, evaluations at 0, 2080 and 4160.

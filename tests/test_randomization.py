@@ -7,10 +7,11 @@ import torch
 
 import torch_ppo
 from tests.suite_comparison import CPU, make_env
-from torch_ppo.config import Config, ConfigError
+from torch_ppo.config import Config
 from torch_ppo.env import Env
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.envs.hopper import Hopper
+from torch_ppo.errors import ConfigError
 from torch_ppo.physics import PhysicsError, make_physics
 from torch_ppo.training_state import TrainingState
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torch_ppo.config import ConfigError
+from torch_ppo.errors import ConfigError
 from torch_ppo.seeds import SeedsArguments, plan, summarise, table, variant_options
 
 TINY = (

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from torch_ppo.config import ConfigError
 from torch_ppo.envs import ALIASES, ENVS, make_task
 from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.errors import ConfigError
 from torch_ppo.program import parse_arguments
 
 OWN = """

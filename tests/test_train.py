@@ -14,9 +14,10 @@ from torch import Tensor, distributions, nn
 import torch_ppo
 from tests.toy import ToyTask
 from torch_ppo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from torch_ppo.config import Config, ConfigError
+from torch_ppo.config import Config
 from torch_ppo.envs import make_task
 from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.errors import ConfigError
 from torch_ppo.late_number import LateNumber
 from torch_ppo.networks import make_ppo_networks
 from torch_ppo.train import DivergedError, run

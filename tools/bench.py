@@ -32,7 +32,8 @@ import torch
 import tyro
 
 from torch_ppo.accelerate import keep_freed_memory
-from torch_ppo.config import Config, load_config
+from torch_ppo.config import Config
+from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
 from torch_ppo.networks import Dense
 from torch_ppo.train_step import learn, training_step

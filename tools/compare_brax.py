@@ -29,7 +29,8 @@ import tyro
 import torch_ppo
 from tools.bands import Curve, compare, draw, read_curve
 from tools.bench import machine
-from torch_ppo.config import Config, load_config
+from torch_ppo.config import Config
+from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
 from torch_ppo.policy import Params
 from torch_ppo.train_step import training_step

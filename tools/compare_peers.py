@@ -28,7 +28,8 @@ import torch
 import tyro
 
 from tools.bench import machine
-from torch_ppo.config import Config, load_config
+from torch_ppo.config import Config
+from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
 from torch_ppo.training_state import TrainingState
 

@@ -11,10 +11,9 @@ import inspect
 import re
 from pathlib import Path
 
-import torch_ppo
 from torch_ppo import config as config_module
 from torch_ppo.config import Config
-from torch_ppo.train import UNSUPPORTED
+from torch_ppo.train import UNSUPPORTED, train
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 
@@ -39,7 +38,21 @@ INTERACTIONS = {
     "bootstrap_on_timeout": "needs a task with `time_out`",
     "max_grad_norm": "on the norm of policy and value gradients together",
     "learning_rate_schedule": "ADAPTIVE_KL also moves the normalizer's update behind the SGD steps (Brax)",
-    "normalize_observations_mode": "see normalize_until_count",
+    "normalize_observations_mode": "acts with normalize_observations; see normalize_until_count",
+    "normalize_observations_std_eps": "acts with normalize_observations",
+    "normalize_until_count": "acts with normalize_observations; refused unless the mode is ema",
+    "learning_rate_final_fraction": "refused without LINEAR or COSINE",
+    "learning_rate_warmup_timesteps": "refused with ADAPTIVE_KL",
+    "desired_kl": "acts with ADAPTIVE_KL",
+    "learning_rate_schedule_min_lr": "acts with ADAPTIVE_KL",
+    "learning_rate_schedule_max_lr": "acts with ADAPTIVE_KL",
+    "num_quantiles": "acts with use_distributional_critic",
+    "randomize_eval": "acts with randomize, or with a randomization_fn",
+    "gae_per": "batch makes collecting store values",
+    "minibatch_of": "transitions is refused without gae_per = batch",
+    "target_kl": "the normalizer is then updated after the SGD passes, as with ADAPTIVE_KL",
+    "bootstrap_on_truncation": "the added value is not scaled by reward_scaling",
+    "normalize_rewards": "its statistics use discounting",
     "policy_obs_key": "the normalizer has statistics of both keys",
     "distribution_type": "noise_std_type to mean_kernel_init_fn act with normal only, and are refused otherwise",
     "num_evals": "with num_timesteps: the env steps at which evaluations lie are printed at the start",
@@ -84,7 +97,8 @@ HEAD = """# Parameters
 
 Every field of `Config`: an option of the command line (`--num-envs`), a key of a TOML file (`num_envs`) and a keyword of
 `torch_ppo.train(...)`. Names, meanings and defaults are those of Brax's `ppo.train()` and its network factory; fields marked
-with + are ours, and by default do nothing. A value that could have no effect is refused. [semantics.md](semantics.md) says what is easily misread.
+with + are ours, and by default do nothing. What acts only together with something else says so.
+[semantics.md](semantics.md) says what is easily misread.
 `python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)). Tests are files in `tests/`.
 """
 
@@ -145,7 +159,7 @@ def page(brax_arguments: set[str], elsewhere: dict[str, str]) -> str:
 
 def library_arguments() -> set[str]:
     """Arguments of `torch_ppo.train` that are no fields of `Config`."""
-    names = set(inspect.signature(torch_ppo.train).parameters)
+    names = set(inspect.signature(train).parameters)
     return names - {"settings"} - set(Config.__dataclass_fields__)
 
 

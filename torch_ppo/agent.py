@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo import distribution
-from torch_ppo.config import Config, ConfigError, did_you_mean
+from torch_ppo.config import Config
+from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.networks import INITIALIZERS, make_ppo_networks
 from torch_ppo.running_statistics import RunningStatistics
 

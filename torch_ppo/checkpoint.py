@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from torch_ppo.agent import Agent, make_agent
-from torch_ppo.config import Config, ConfigError
-from torch_ppo.errors import UserError
+from torch_ppo.config import Config
+from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.training_state import FORMAT, TrainingState
 
 # What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.

@@ -1,29 +1,13 @@
 """The configuration: one flat frozen dataclass with Brax's parameter names and defaults.
 
-Values derived from it are properties, never fields. `load_config` reads a TOML file into it; `summary` prints
-what the numbers amount to. The meaning of every training parameter is that of `brax...ppo.train`.
+Values derived from it are properties, never fields; `summary` prints what they amount to. The meaning of every training
+parameter is that of `brax...ppo.train`. `config_checks` has the rules, `config_file` the TOML files.
 """
 
-import dataclasses
-import difflib
-import json
-import math
-import tomllib
-import types
-import typing
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Literal
 
-from torch_ppo.distribution import DISTRIBUTIONS
-from torch_ppo.errors import UserError
-from torch_ppo.networks import ACTIVATIONS, INITIALIZERS
-
-
-class ConfigError(UserError):
-    """A value that cannot work; the message names it, the rule, and a value that would."""
+from torch_ppo.config_checks import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +187,7 @@ class Config:
     """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_ranges(self)
-        _check_combinations(self)
+        check(self)
 
     @property
     def env_step_per_training_step(self) -> int:
@@ -296,240 +278,6 @@ class Config:
     def stores_value(self) -> bool:
         """Whether collecting records the value of each observation."""
         return self.bootstrap_on_timeout or self.clipping_epsilon_value is not None or self.gae_per == "batch"
-
-
-def _fits(value: object, annotation: object) -> bool:
-    """Whether `value` is of the annotated type; ints pass as floats, bools only as bools."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, arg) for arg in args)
-    if origin is Literal:
-        return value in args
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
-
-
-def _describe(annotation: object) -> str:
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(_describe(arg) for arg in args)
-    if origin is Literal:
-        return "one of " + ", ".join(repr(arg) for arg in args)
-    if origin is tuple:
-        return f"a list of {args[0].__name__}"
-    if annotation is types.NoneType:
-        return "None"
-    return f"{'an' if annotation is int else 'a'} {annotation.__name__}"
-
-
-def _check_type(name: str, value: object, annotation: object) -> None:
-    if not _fits(value, annotation):
-        raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} is {value}, but must be a finite number")
-
-
-def _check_types(config: Config) -> None:
-    for name, annotation in typing.get_type_hints(Config).items():
-        value = getattr(config, name)
-        if isinstance(value, list):  # a frozen config holds tuples
-            value = tuple(value)
-            object.__setattr__(config, name, value)
-        _check_type(name, value, annotation)
-
-
-_POSITIVE = (
-    "num_timesteps num_envs episode_length action_repeat unroll_length batch_size num_minibatches "
-    "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
-    "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
-    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl"
-).split()
-_NOT_NEGATIVE = (
-    "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
-    "clipping_epsilon_final entropy_cost_final learning_rate_warmup_timesteps"
-).split()
-_FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction")
-_NAMES = {
-    "activation": ACTIVATIONS,
-    "distribution_type": DISTRIBUTIONS,
-    "policy_network_kernel_init_fn": INITIALIZERS,
-    "value_network_kernel_init_fn": INITIALIZERS,
-    "mean_kernel_init_fn": INITIALIZERS,
-}
-
-
-def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
-    """ " (did you mean ...?)" for the nearest known name, else the list of all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def _check_ranges(config: Config) -> None:
-    def require(holds: bool, name: str, rule: str) -> None:
-        if not holds:
-            raise ConfigError(f"{name} is {getattr(config, name)!r}, but must be {rule}")
-
-    for name in _POSITIVE:
-        value = getattr(config, name)
-        require(value is None or value > 0, name, "greater than 0")
-    for name in _NOT_NEGATIVE:
-        value = getattr(config, name)
-        require(value is None or value >= 0, name, "0 or greater")
-    for name in _FRACTION:
-        require(0 <= getattr(config, name) <= 1, name, "between 0 and 1")
-    for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
-        sizes = getattr(config, name)
-        require(len(sizes) > 0 and min(sizes) > 0, name, "one or more sizes greater than 0, such as 32 32")
-    for name, known in _NAMES.items():
-        value = getattr(config, name)
-        if value is not None and value not in known:
-            raise ConfigError(f"{name} is {value!r}, which is unknown{did_you_mean(value, known)}")
-    require(config.seed < 2**63, "seed", "less than 2**63")
-
-
-def _check_divisible(c: Config) -> None:
-    """The batch must be whole unrolls of every env; else names sizes that work."""
-    total = c.batch_size * c.num_minibatches
-    each = c.unroll_length if c.minibatch_of == "transitions" else 1
-    unit = c.num_envs * each
-    if total % unit == 0:
-        return
-    below = total - total % unit
-    fits = [n for n in (below, below + unit) if n]
-    # Keep num_minibatches and name the nearest batch sizes that divide; else change num_envs.
-    step = unit // math.gcd(unit, c.num_minibatches)
-    lower = c.batch_size // step * step
-    proposals = "batch_size " + " or ".join(str(n) for n in (lower, lower + step) if n)
-    envs = [n for n in range(1, min(c.num_envs, total) + 1) if total % (n * each) == 0]
-    if envs:
-        proposals += f", or num_envs {max(envs)}"
-    divisor = f"num_envs = {c.num_envs}"
-    if each > 1:
-        divisor = f"num_envs * unroll_length = {c.num_envs} * {each} = {unit}"
-    raise ConfigError(
-        f"batch_size * num_minibatches = {c.batch_size} * {c.num_minibatches} = {total} {c.minibatch_of} is not "
-        f"divisible by {divisor} (nearest: {' or '.join(map(str, fits))}); {proposals}, would work"
-    )
-
-
-def _check_schedule(c: Config) -> None:
-    if c.learning_rate_schedule_min_lr > c.learning_rate_schedule_max_lr:
-        raise ConfigError(
-            f"learning_rate_schedule_min_lr = {c.learning_rate_schedule_min_lr} is above "
-            f"learning_rate_schedule_max_lr = {c.learning_rate_schedule_max_lr}"
-        )
-    if c.learning_rate_final_fraction and not c.decaying:
-        raise ConfigError(
-            f"learning_rate_final_fraction = {c.learning_rate_final_fraction} acts only with a learning_rate_schedule "
-            'that ends there; "LINEAR" or "COSINE" would work'
-        )
-    if c.learning_rate_warmup_timesteps and c.adaptive_kl:
-        raise ConfigError(
-            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} has no effect with "
-            'learning_rate_schedule = "ADAPTIVE_KL"; "NONE", "LINEAR" or "COSINE" would work'
-        )
-    if c.learning_rate_warmup_timesteps >= c.total_env_steps:
-        raise ConfigError(
-            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} is not shorter than the run of "
-            f"{c.total_env_steps} env steps; {c.total_env_steps // 20} would work"
-        )
-
-
-def _check_combinations(config: Config) -> None:
-    c = config
-    _check_divisible(c)
-    _check_schedule(c)
-    if c.minibatch_of == "transitions" and c.gae_per == "minibatch":
-        raise ConfigError(
-            'minibatch_of = "transitions" has no sequences to compute advantages from in a minibatch; '
-            'gae_per = "batch" would work'
-        )
-    if c.use_distributional_critic and c.clipping_epsilon_value is None:
-        raise ConfigError("use_distributional_critic needs clipping_epsilon_value, its Huber threshold; 1.0 would work")
-    if c.episode_length is not None and c.episode_length < c.action_repeat:
-        raise ConfigError(
-            f"episode_length = {c.episode_length} is shorter than one policy step of action_repeat = {c.action_repeat}"
-        )
-    if c.normalize_until_count is not None and c.normalize_observations_mode != "ema":
-        raise ConfigError('normalize_until_count acts only with normalize_observations_mode = "ema"')
-    if c.distribution_type != "normal":
-        defaults = {f.name: f.default for f in dataclasses.fields(c)}
-        for name in (
-            "noise_std_type",
-            "init_noise_std",
-            "state_dependent_std",
-            "mean_clip_scale",
-            "mean_kernel_init_fn",
-        ):
-            if getattr(c, name) != defaults[name]:
-                raise ConfigError(
-                    f"{name} = {getattr(c, name)!r} has no effect with distribution_type = "
-                    f'"{c.distribution_type}"; set distribution_type = "normal" or leave it out'
-                )
-
-
-def config_names() -> list[str]:
-    """Names of the shipped configurations, those of the tasks."""
-    return _toml_names(resources.files("torch_ppo.configs"))
-
-
-def preset_names() -> list[str]:
-    """Names of the shipped presets, `presets/...`: numbers that somebody recommends, for a kind of task."""
-    return [f"presets/{name}" for name in _toml_names(resources.files("torch_ppo.configs") / "presets")]
-
-
-def _toml_names(folder: Traversable) -> list[str]:
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def read_config(name_or_path: str) -> dict[str, object]:
-    """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
-    path = Path(name_or_path)
-    if name_or_path in (shipped := [*config_names(), *preset_names()]):
-        content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
-    elif path.is_file():
-        content = path.read_bytes()
-    elif path.suffix == ".toml" or len(path.parts) > 1:
-        raise ConfigError(f"there is no configuration file {name_or_path}")
-    else:
-        raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
-    try:
-        values = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
-    # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    known = typing.get_type_hints(Config)
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
-        _check_type(key, value, known[key])
-    return values
-
-
-def load_config(name_or_path: str, **overrides: object) -> Config:
-    """A checked Config from a shipped configuration or TOML file, with overrides."""
-    values = {**read_config(name_or_path), **overrides}
-    if "num_timesteps" not in values:
-        raise ConfigError(f"{name_or_path} does not set num_timesteps, the env steps to train for")
-    return Config(**values)
-
-
-def to_toml(config: Config) -> str:
-    """All fields as TOML text that `load_config` reads back; None, which TOML lacks, is left out."""
-    lines = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value is not None:
-            # json writes 1e-05 and inf-free floats, strings, booleans and flat lists as TOML does.
-            lines.append(f"{field.name} = {json.dumps(value)}")
-    return "\n".join(lines) + "\n"
 
 
 def summary(config: Config) -> str:

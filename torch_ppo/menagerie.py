@@ -7,8 +7,7 @@ import importlib
 import os
 from pathlib import Path
 
-from torch_ppo.config import did_you_mean
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, did_you_mean
 
 CHECKOUT = "MUJOCO_MENAGERIE_PATH"  # environment variable: a checkout of the repository
 HOW_TO_GET_THEM = (

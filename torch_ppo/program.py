@@ -23,10 +23,11 @@ from torch_ppo.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from torch_ppo.config import Config, ConfigError, config_names, read_config, to_toml
+from torch_ppo.config import Config
+from torch_ppo.config_file import config_names, read_config, to_toml
 from torch_ppo.dialects import read_dialect
 from torch_ppo.envs import canonical_name, make_task
-from torch_ppo.errors import UserError
+from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.training_state import TrainingState
 
 

@@ -12,9 +12,8 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from torch_ppo.config import did_you_mean
 from torch_ppo.env import Env
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, did_you_mean
 from torch_ppo.task import Task
 
 SHOWN_GROUPS = (0, 1, 2)  # MuJoCo's own default

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import tyro
 
-from torch_ppo.config import Config, ConfigError, did_you_mean
+from torch_ppo.config import Config
+from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.program import parse_arguments, user_errors
 
 DEFAULT = "default"

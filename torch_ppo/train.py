@@ -19,9 +19,9 @@ from torch_ppo.checkpoint import (
     restore,
     save_checkpoint,
 )
-from torch_ppo.config import Config, ConfigError, did_you_mean, summary
+from torch_ppo.config import Config, summary
 from torch_ppo.env import RandomizationFn
-from torch_ppo.errors import UserError
+from torch_ppo.errors import ConfigError, UserError, did_you_mean
 from torch_ppo.policy import Params, params_of, policy_maker
 from torch_ppo.task import Task
 from torch_ppo.train_step import training_step

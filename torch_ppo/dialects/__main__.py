@@ -7,7 +7,8 @@ import argparse
 import json
 import sys
 
-from torch_ppo.config import Config, load_config, summary
+from torch_ppo.config import Config, summary
+from torch_ppo.config_file import load_config
 from torch_ppo.dialects import DIALECTS, read_dialect, write_dialect
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.program import user_errors

@@ -6,11 +6,11 @@ their limits are fixed in the script.
 
 import math
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout
 from torch_ppo.dialects.reading import Reading, Source
 from torch_ppo.dialects.rollout import require_divisor, transitions_per_minibatch
 from torch_ppo.dialects.writing import Writing, to_flags
+from torch_ppo.errors import ConfigError
 
 ABOUT = "CleanRL's ppo_continuous_action.py"
 

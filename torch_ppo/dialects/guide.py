@@ -5,11 +5,11 @@ divides it: a minibatch has batch_size / num_minibatches transitions. In Brax, b
 one minibatch, and num_minibatches such minibatches are collected.
 """
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import brax
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.dialects.rollout import require_divisor, sequences_per_minibatch, transitions_per_minibatch
 from torch_ppo.dialects.writing import Writing, to_python
+from torch_ppo.errors import ConfigError
 
 ABOUT = "Brax's words where batch_size is the transitions of an update, before it is split into minibatches"
 

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from torch_ppo.config import ConfigError
+from torch_ppo.errors import ConfigError
 
 Settings = dict[str, object]
 

@@ -5,10 +5,10 @@ of the value loss is RSL-RL's, whose word value_loss_coef it is: that of the pla
 out is as in Stable-Baselines3, of which it has the other words.
 """
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout, sb3
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.dialects.writing import Writing
+from torch_ppo.errors import ConfigError
 
 ABOUT = "the block of numbers for legged robots with n_steps_per_env, value_loss_coef, total_steps"
 

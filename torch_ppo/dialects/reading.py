@@ -4,7 +4,7 @@ import difflib
 import math
 from dataclasses import dataclass, field
 
-from torch_ppo.config import ConfigError, did_you_mean
+from torch_ppo.errors import ConfigError, did_you_mean
 
 REQUIRED = object()
 KINDS = {int: "an int", float: "a number", bool: "True or False", str: "a word", list: "a list", dict: "a section"}

@@ -7,11 +7,11 @@ ${...} and -1, which Isaac Gym and Isaac Lab fill in when they start, count as n
 import math
 import re
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout
 from torch_ppo.dialects.reading import Reading, Source
 from torch_ppo.dialects.rollout import minibatches_per_rollout, require_divisor
 from torch_ppo.dialects.writing import Writing, to_yaml
+from torch_ppo.errors import ConfigError
 
 ABOUT = "RL Games, Isaac Gym's and Isaac Lab's rl_games_ppo_cfg.yaml"
 

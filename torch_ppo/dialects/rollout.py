@@ -6,9 +6,9 @@ The conversions of units are pure functions of counts.
 import math
 from typing import NamedTuple
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects.reading import Reading, Source, shown
 from torch_ppo.dialects.writing import Writing
+from torch_ppo.errors import ConfigError
 
 
 def nearest_divisors(total: int, number: int) -> list[int]:

@@ -3,11 +3,11 @@
 num_mini_batches splits the rollout of num_steps_per_env in each env; the number of envs is the environment's.
 """
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout
 from torch_ppo.dialects.reading import Reading, Source
 from torch_ppo.dialects.rollout import require_divisor
 from torch_ppo.dialects.writing import Writing, to_yaml
+from torch_ppo.errors import ConfigError
 
 ABOUT = "RSL-RL 5.5 and before: Playground's rsl_rl_config, Isaac Lab, mjlab"
 

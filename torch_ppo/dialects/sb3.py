@@ -5,12 +5,12 @@ batch_size counts transitions of one minibatch; the rollout is n_steps in each o
 
 import math
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout
 from torch_ppo.dialects.parse import parse_python, scalar
 from torch_ppo.dialects.reading import Reading, Source
 from torch_ppo.dialects.rollout import minibatches_per_rollout, require_divisor, transitions_per_minibatch
 from torch_ppo.dialects.writing import Writing, to_yaml
+from torch_ppo.errors import ConfigError
 
 ABOUT = "Stable-Baselines3 2.9, RL Zoo, Isaac Lab's sb3_ppo_cfg.yaml"
 

@@ -5,11 +5,11 @@ mini_batches splits the rollout of `rollouts` steps in each env; timesteps count
 
 import math
 
-from torch_ppo.config import ConfigError
 from torch_ppo.dialects import rollout
 from torch_ppo.dialects.reading import Reading, Source
 from torch_ppo.dialects.rollout import require_divisor
 from torch_ppo.dialects.writing import Writing, to_yaml
+from torch_ppo.errors import ConfigError
 
 ABOUT = "skrl 2.0 and before, Isaac Lab's skrl_ppo_cfg.yaml"
 

@@ -1,0 +1,195 @@
+"""What a configuration may be: types, ranges, and combinations that work. Every refusal says which value would do."""
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Literal
+
+from torch_ppo.distribution import DISTRIBUTIONS
+from torch_ppo.errors import ConfigError, did_you_mean
+from torch_ppo.networks import ACTIVATIONS, INITIALIZERS
+
+Config = typing.Any  # torch_ppo.config.Config, which calls `check` and so cannot be imported here
+
+
+def check(config: Config) -> None:
+    """ConfigError for the first value that cannot work. Lists become tuples, since a frozen config holds tuples."""
+    _check_types(config)
+    _check_ranges(config)
+    _check_combinations(config)
+
+
+def _fits(value: object, annotation: object) -> bool:
+    """Whether `value` is of the annotated type; ints pass as floats, bools only as bools."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _describe(annotation: object) -> str:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(arg) for arg in args)
+    if origin is tuple:
+        return f"a list of {args[0].__name__}"
+    if annotation is types.NoneType:
+        return "None"
+    return f"{'an' if annotation is int else 'a'} {annotation.__name__}"
+
+
+def check_type(name: str, value: object, annotation: object) -> None:
+    if not _fits(value, annotation):
+        raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value}, but must be a finite number")
+
+
+def _check_types(config: Config) -> None:
+    for name, annotation in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, list):  # a frozen config holds tuples
+            value = tuple(value)
+            object.__setattr__(config, name, value)
+        check_type(name, value, annotation)
+
+
+_POSITIVE = (
+    "num_timesteps num_envs episode_length action_repeat unroll_length batch_size num_minibatches "
+    "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
+    "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
+    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl"
+).split()
+_NOT_NEGATIVE = (
+    "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
+    "clipping_epsilon_final entropy_cost_final learning_rate_warmup_timesteps"
+).split()
+_FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction")
+_NAMES = {
+    "activation": ACTIVATIONS,
+    "distribution_type": DISTRIBUTIONS,
+    "policy_network_kernel_init_fn": INITIALIZERS,
+    "value_network_kernel_init_fn": INITIALIZERS,
+    "mean_kernel_init_fn": INITIALIZERS,
+}
+
+
+def _check_ranges(config: Config) -> None:
+    def require(holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}, but must be {rule}")
+
+    for name in _POSITIVE:
+        value = getattr(config, name)
+        require(value is None or value > 0, name, "greater than 0")
+    for name in _NOT_NEGATIVE:
+        value = getattr(config, name)
+        require(value is None or value >= 0, name, "0 or greater")
+    for name in _FRACTION:
+        require(0 <= getattr(config, name) <= 1, name, "between 0 and 1")
+    for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
+        sizes = getattr(config, name)
+        require(len(sizes) > 0 and min(sizes) > 0, name, "one or more sizes greater than 0, such as 32 32")
+    for name, known in _NAMES.items():
+        value = getattr(config, name)
+        if value is not None and value not in known:
+            raise ConfigError(f"{name} is {value!r}, which is unknown{did_you_mean(value, known)}")
+    require(config.seed < 2**63, "seed", "less than 2**63")
+
+
+def _check_divisible(c: Config) -> None:
+    """The batch must be whole unrolls of every env; else names sizes that work."""
+    total = c.batch_size * c.num_minibatches
+    each = c.unroll_length if c.minibatch_of == "transitions" else 1
+    unit = c.num_envs * each
+    if total % unit == 0:
+        return
+    below = total - total % unit
+    fits = [n for n in (below, below + unit) if n]
+    # Keep num_minibatches and name the nearest batch sizes that divide; else change num_envs.
+    step = unit // math.gcd(unit, c.num_minibatches)
+    lower = c.batch_size // step * step
+    proposals = "batch_size " + " or ".join(str(n) for n in (lower, lower + step) if n)
+    envs = [n for n in range(1, min(c.num_envs, total) + 1) if total % (n * each) == 0]
+    if envs:
+        proposals += f", or num_envs {max(envs)}"
+    divisor = f"num_envs = {c.num_envs}"
+    if each > 1:
+        divisor = f"num_envs * unroll_length = {c.num_envs} * {each} = {unit}"
+    raise ConfigError(
+        f"batch_size * num_minibatches = {c.batch_size} * {c.num_minibatches} = {total} {c.minibatch_of} is not "
+        f"divisible by {divisor} (nearest: {' or '.join(map(str, fits))}); {proposals}, would work"
+    )
+
+
+def _check_schedule(c: Config) -> None:
+    if c.learning_rate_schedule_min_lr > c.learning_rate_schedule_max_lr:
+        raise ConfigError(
+            f"learning_rate_schedule_min_lr = {c.learning_rate_schedule_min_lr} is above "
+            f"learning_rate_schedule_max_lr = {c.learning_rate_schedule_max_lr}"
+        )
+    if c.learning_rate_warmup_timesteps and c.adaptive_kl:
+        raise ConfigError(
+            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} has no effect with "
+            'learning_rate_schedule = "ADAPTIVE_KL"; "NONE", "LINEAR" or "COSINE" would work'
+        )
+    if c.learning_rate_warmup_timesteps >= c.total_env_steps:
+        raise ConfigError(
+            f"learning_rate_warmup_timesteps = {c.learning_rate_warmup_timesteps} is not shorter than the run of "
+            f"{c.total_env_steps} env steps; {c.total_env_steps // 20} would work"
+        )
+
+
+def _check_combinations(config: Config) -> None:
+    c = config
+    _check_divisible(c)
+    _check_schedule(c)
+    if c.minibatch_of == "transitions" and c.gae_per == "minibatch":
+        raise ConfigError(
+            'minibatch_of = "transitions" has no sequences to compute advantages from in a minibatch; '
+            'gae_per = "batch" would work'
+        )
+    if c.use_distributional_critic and c.clipping_epsilon_value is None:
+        raise ConfigError("use_distributional_critic needs clipping_epsilon_value, its Huber threshold; 1.0 would work")
+    if c.episode_length is not None and c.episode_length < c.action_repeat:
+        raise ConfigError(
+            f"episode_length = {c.episode_length} is shorter than one policy step of action_repeat = {c.action_repeat}"
+        )
+    _check_idle(c)
+
+
+# Settings that act only where another one has a certain value, and that one sets only to have that effect: elsewhere they
+# are refused rather than ignored. Others that lie idle, such as desired_kl without its schedule, stand in complete lists of
+# Brax's arguments, and are let pass.
+_ACTS_WITH = {
+    "learning_rate_final_fraction": ("learning_rate_schedule", ("LINEAR", "COSINE")),
+    "normalize_until_count": ("normalize_observations_mode", ("ema",)),
+    "noise_std_type": ("distribution_type", ("normal",)),
+    "init_noise_std": ("distribution_type", ("normal",)),
+    "state_dependent_std": ("distribution_type", ("normal",)),
+    "mean_clip_scale": ("distribution_type", ("normal",)),
+    "mean_kernel_init_fn": ("distribution_type", ("normal",)),
+}
+
+
+def _check_idle(c: Config) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(c)}
+    for name, (other, values) in _ACTS_WITH.items():
+        value, found = getattr(c, name), getattr(c, other)
+        if value != defaults[name] and found not in values:
+            alternatives = " or ".join(repr(value) for value in values)
+            raise ConfigError(
+                f"{name} = {value!r} has no effect with {other} = {found!r}; set {other} = {alternatives}, or leave "
+                f"{name} out"
+            )

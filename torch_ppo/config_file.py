@@ -1,0 +1,71 @@
+"""Configurations as TOML: those that are shipped, by name, and files of one's own, by path."""
+
+import dataclasses
+import json
+import tomllib
+import typing
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from torch_ppo.config import Config
+from torch_ppo.config_checks import check_type
+from torch_ppo.errors import ConfigError, did_you_mean
+
+
+def config_names() -> list[str]:
+    """Names of the shipped configurations, those of the tasks."""
+    return _toml_names(resources.files("torch_ppo.configs"))
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets, `presets/...`: numbers that somebody recommends, for a kind of task."""
+    return [f"presets/{name}" for name in _toml_names(resources.files("torch_ppo.configs") / "presets")]
+
+
+def _toml_names(folder: Traversable) -> list[str]:
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_config(name_or_path: str) -> dict[str, object]:
+    """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
+    path = Path(name_or_path)
+    if name_or_path in (shipped := [*config_names(), *preset_names()]):
+        content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
+    elif path.is_file():
+        content = path.read_bytes()
+    elif path.suffix == ".toml" or len(path.parts) > 1:
+        raise ConfigError(f"there is no configuration file {name_or_path}")
+    else:
+        raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
+    try:
+        values = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
+    # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    known = typing.get_type_hints(Config)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
+        check_type(key, value, known[key])
+    return values
+
+
+def load_config(name_or_path: str, **overrides: object) -> Config:
+    """A checked Config from a shipped configuration or TOML file, with overrides."""
+    values = {**read_config(name_or_path), **overrides}
+    if "num_timesteps" not in values:
+        raise ConfigError(f"{name_or_path} does not set num_timesteps, the env steps to train for")
+    return Config(**values)
+
+
+def to_toml(config: Config) -> str:
+    """All fields as TOML text that `load_config` reads back; None, which TOML lacks, is left out."""
+    lines = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is not None:
+            # json writes 1e-05 and inf-free floats, strings, booleans and flat lists as TOML does.
+            lines.append(f"{field.name} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
