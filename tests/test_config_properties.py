@@ -80,6 +80,7 @@ def consistent(config):
     assert transitions == c.num_envs * c.num_unrolls_per_env * c.unroll_length
     unit = 1 if c.minibatch_of == "transitions" else c.unroll_length
     assert transitions == c.batch_size * c.num_minibatches * unit
+    assert transitions == c.transitions_per_minibatch * c.num_minibatches
     assert c.sgd_steps_per_training_step == c.num_minibatches * c.num_updates_per_batch
     assert c.num_training_steps == c.num_epochs * c.num_training_steps_per_epoch
     assert c.total_env_steps == c.num_training_steps * c.env_step_per_training_step >= c.num_timesteps

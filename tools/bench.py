@@ -111,14 +111,14 @@ def device_speed(device: torch.device) -> tuple[float, float]:
 def sgd_step_work(state: TrainingState) -> tuple[float, float]:
     """FLOP of the matrix products of an SGD step, and bytes that it must move even if all activations stay on chip."""
     config, agent = state.config, state.agent
-    rows = config.batch_size * config.unroll_length
+    rows = config.transitions_per_minibatch
     flops = 0.0
     for network in (agent.policy, agent.value):
         layers = [module for module in network.modules() if isinstance(module, Dense)]
         for i, layer in enumerate(layers):
             products = 2 if i == 0 else 3  # forward, weights' gradient, and but for the first the inputs' gradient
             flops += 2 * products * rows * layer.in_features * layer.out_features
-            if network is agent.value:  # the bootstrap value
+            if network is agent.value and config.gae_per == "minibatch":  # the bootstrap value
                 flops += 2 * config.batch_size * layer.in_features * layer.out_features
     _, bootstrap, data = state.batch.minibatch(torch.zeros(1, dtype=torch.int64, device=state.device))
     observation = sum(x.shape[-1] for x in state.batch.observation.values())
@@ -126,7 +126,7 @@ def sgd_step_work(state: TrainingState) -> tuple[float, float]:
     row_bytes = 4 * (observation + sum(x[0, 0].numel() for x in fields))
     sequence_bytes = config.unroll_length * row_bytes + sum(x.nbytes for x in bootstrap.values())
     # Adam reads parameters, gradient and two moments, and writes all but the gradient.
-    return flops, config.batch_size * sequence_bytes + 7 * state.learner.flat.nbytes
+    return flops, rows / config.unroll_length * sequence_bytes + 7 * state.learner.flat.nbytes
 
 
 def sized_config(name: str, num_envs: int | None, settings: dict[str, object]) -> Config:
@@ -135,7 +135,8 @@ def sized_config(name: str, num_envs: int | None, settings: dict[str, object]) -
     if num_envs is None:
         return config
     num_unrolls = -(-config.num_unrolls // num_envs) * num_envs
-    batch_size = -(-num_unrolls // config.num_minibatches)
+    counted = config.unroll_length if config.minibatch_of == "transitions" else 1
+    batch_size = -(-num_unrolls * counted // config.num_minibatches)
     return dataclasses.replace(config, num_envs=num_envs, batch_size=batch_size)
 
 

@@ -114,7 +114,7 @@ def stable_baselines3(config: Config, obs_dim: int, action_dim: int, device: tor
         "MlpPolicy",
         Nothing(),
         n_steps=rows,  # one env; the update does not know how many there were
-        batch_size=config.batch_size * config.unroll_length,
+        batch_size=config.transitions_per_minibatch,
         n_epochs=config.num_updates_per_batch,
         policy_kwargs={"net_arch": sizes, "activation_fn": torch.nn.SiLU},
         device=str(device),
@@ -203,7 +203,7 @@ def main() -> None:
         seconds[name].append(update())
     sgd_steps = config.sgd_steps_per_training_step
     results = {"machine": machine(), "config": arguments.config, "torch_threads": torch.get_num_threads()}
-    print(f"{config.batch_size * config.unroll_length:,} transitions per SGD step, {sgd_steps} SGD steps per update")
+    print(f"{config.transitions_per_minibatch:,} transitions per SGD step, {sgd_steps} SGD steps per update")
     for name, values in seconds.items():
         values = values[1:]
         ratio = statistics.median(b / a for a, b in zip(seconds["ours"][1:], values, strict=True))

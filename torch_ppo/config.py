@@ -201,6 +201,11 @@ class Config:
         return self.batch_size * self.num_minibatches // transitions_each
 
     @property
+    def transitions_per_minibatch(self) -> int:
+        """Policy steps in one minibatch."""
+        return self.num_unrolls * self.unroll_length // self.num_minibatches
+
+    @property
     def minibatch_shape(self) -> tuple[int, ...]:
         """Leading axes of a minibatch: (unroll_length, batch_size) of sequences, (batch_size,) of transitions."""
         return (self.batch_size,) if self.minibatch_of == "transitions" else (self.unroll_length, self.batch_size)

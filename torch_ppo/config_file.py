@@ -34,7 +34,7 @@ def read_config(name_or_path: str) -> dict[str, object]:
         content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
     elif path.is_file():
         content = path.read_bytes()
-    elif path.suffix == ".toml" or len(path.parts) > 1:
+    elif path.suffix == ".toml" or (len(path.parts) > 1 and path.parts[0] != "presets"):
         raise ConfigError(f"there is no configuration file {name_or_path}")
     else:
         raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
