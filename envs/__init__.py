@@ -7,12 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from torch_ppo.config import ConfigError, did_you_mean
+from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.task import Task
 
 from . import finger, walker
 from .acrobot import Acrobot
+from .ant import Ant, AntStand
 from .ball_in_cup import BallInCup
+from .biped import Biped
 from .cartpole import Cartpole
 from .cheetah import Cheetah
 from .finger import Finger
@@ -21,6 +23,7 @@ from .hopper import Hopper
 from .humanoid import RUN_SPEED, WALK_SPEED, Humanoid
 from .pendulum import Pendulum
 from .point_mass import PointMass
+from .quadruped import Quadruped
 from .reacher import Reacher
 from .swimmer import Swimmer
 from .walker import Walker
@@ -28,7 +31,10 @@ from .walker import Walker
 ENVS: dict[str, Callable[[], Task]] = {
     "acrobot_swingup": Acrobot,
     "acrobot_swingup_sparse": partial(Acrobot, sparse=True),
+    "ant": Ant,
+    "ant_stand": AntStand,
     "ball_in_cup_catch": BallInCup,
+    "biped_joystick": Biped,
     "cartpole": Cartpole,
     "cartpole_sparse": partial(Cartpole, sparse=True),
     "cartpole_swingup": partial(Cartpole, swing_up=True),
@@ -45,6 +51,8 @@ ENVS: dict[str, Callable[[], Task]] = {
     "humanoid_walk": partial(Humanoid, move_speed=WALK_SPEED),
     "pendulum_swingup": Pendulum,
     "point_mass_easy": PointMass,
+    "quadruped_joystick": Quadruped,
+    "quadruped_joystick_rough": partial(Quadruped, rough=True),
     "reacher_easy": Reacher,
     "reacher_hard": partial(Reacher, hard=True),
     "swimmer_swimmer6": Swimmer,
@@ -57,6 +65,8 @@ ENVS: dict[str, Callable[[], Task]] = {
 OTHER_NAMES = {
     "acrobot_swingup": ("acrobot/swingup", "AcrobotSwingup"),
     "acrobot_swingup_sparse": ("acrobot/swingup_sparse", "AcrobotSwingupSparse"),
+    "ant": ("Ant-v5",),
+    "ant_stand": ("AntStand",),
     "ball_in_cup_catch": ("ball_in_cup/catch", "BallInCup"),
     "cartpole": ("cartpole/balance", "CartpoleBalance"),
     "cartpole_sparse": ("cartpole/balance_sparse", "CartpoleBalanceSparse"),
@@ -74,6 +84,8 @@ OTHER_NAMES = {
     "humanoid_walk": ("humanoid/walk", "HumanoidWalk"),
     "pendulum_swingup": ("pendulum/swingup", "PendulumSwingup"),
     "point_mass_easy": ("point_mass/easy", "PointMass"),
+    "quadruped_joystick": ("Go1JoystickFlatTerrain",),
+    "quadruped_joystick_rough": ("Go1JoystickRoughTerrain",),
     "reacher_easy": ("reacher/easy", "ReacherEasy"),
     "reacher_hard": ("reacher/hard", "ReacherHard"),
     "swimmer_swimmer6": ("swimmer/swimmer6", "SwimmerSwimmer6"),
