@@ -103,7 +103,9 @@ def test_engines_agree(name):
     for key, x in envs[1].memory.items():
         x.copy_(envs[0].memory[key])
     rewards = [play(env, 2)[1] for env in envs]
-    torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=2e-3, atol=2e-3)
+    # Where triangles of a height field meet, C MuJoCo keeps more of the contacts than MuJoCo Warp.
+    tolerance = 2e-2 if envs[0].physics.model.nhfield else 2e-3
+    torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(rewards[1], rewards[0], rtol=1e-2, atol=1e-2)
     assert not envs[1].physics.overflow.any()
 
@@ -121,7 +123,8 @@ def test_randomised_engines_agree(name):
         x.copy_(envs[0].memory[key])
     for env in envs:
         play(env, 3)
-    torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=2e-3, atol=2e-3)
+    tolerance = 2e-2 if envs[0].physics.model.nhfield else 2e-3
+    torch.testing.assert_close(envs[1].physics.qpos, envs[0].physics.qpos, rtol=tolerance, atol=tolerance)
     fields = task.randomize(envs[0].physics, torch.Generator().manual_seed(0))
     assert all(value.shape[0] == NUM_ENVS and (value[0] != value[1]).any() for value in fields.values())
 

@@ -274,8 +274,8 @@ def test_without_cuda_the_cpu_configuration_is_taken_and_named():
     arguments, source = parse_arguments(["--env", "cartpole"])
     assert arguments.settings.num_envs == read_config("cartpole_cpu")["num_envs"]
     assert source == "cartpole_cpu (no CUDA device; --config cartpole for the GPU settings)"
-    arguments, source = parse_arguments(["--env", "cartpole_swingup"])
-    assert source == "cartpole_swingup (the task's own)"
+    arguments, source = parse_arguments(["--env", "acrobot_swingup"])
+    assert source == "acrobot_swingup (the task's own)"
 
 
 # Mistakes

@@ -33,7 +33,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_aliases_name_tasks_that_exist():
-    assert set(ALIASES.values()) == set(ENVS)
+    assert set(ALIASES.values()) <= set(ENVS)
     assert isinstance(make_task("CartpoleBalance"), Cartpole) and isinstance(make_task("cartpole/swingup"), Cartpole)
 
 
@@ -87,4 +87,5 @@ def test_list_of_tasks():
         [sys.executable, "-m", "torch_ppo.tasks"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == sorted(ENVS)
-    assert lines[4].split() == ["cartpole", "5", "1", "0.01", "s", "1,000", "cartpole/balance,", "CartpoleBalance"]
+    (cartpole,) = (line for line in lines if line.startswith("cartpole "))
+    assert cartpole.split() == ["cartpole", "5", "1", "0.01", "s", "1,000", "cartpole/balance,", "CartpoleBalance"]
