@@ -19,16 +19,16 @@ step() { # name, limit in seconds, command...
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv >"$out/device.csv" 2>&1
-step tests 150 python3 -m pytest -q tests/test_accelerate.py tests/test_env.py tests/test_cartpole.py -p no:cacheprovider
+step tests 130 python3 -m pytest -q tests/test_accelerate.py tests/test_env.py tests/test_cartpole.py -p no:cacheprovider
 step train 60 python3 -m torch_ppo.train --env cartpole --num-timesteps 5000000 --num-evals 3 --run-dir "$out/run"
 step bench_levels 60 python3 -m tools.bench --config cartpole --windows 3 --set 'capture="physics"' compile=false --json "$out/bench_physics.json"
 step bench_eager_graphs 45 python3 -m tools.bench --config cartpole --windows 5 --set compile=false --json "$out/bench_unroll_eager.json"
 # Utilisation while training at the highest level.
 nvidia-smi --query-gpu=utilization.gpu,power.draw --format=csv -l 1 >"$out/utilisation.csv" 2>&1 &
 sampler=$!
-step bench 75 python3 -m tools.bench --config cartpole --windows 7 --json "$out/bench.json" --profile "$out/traces"
+step bench 60 python3 -m tools.bench --config cartpole --windows 7 --json "$out/bench.json" --profile "$out/traces"
 kill $sampler
-step bench_sizes 60 python3 -m tools.bench --config cartpole --num-envs 4096 8192 --windows 3 --json "$out/bench_sizes.json"
+step bench_sizes 95 python3 -m tools.bench --config cartpole ant quadruped_joystick --num-envs 8192 --windows 3 --json "$out/bench_sizes.json"
 step bench_bf16 30 python3 -m tools.bench --config cartpole --windows 3 --set bf16=true --json "$out/bench_bf16.json"
 
 grep -hE "passed|failed|error" "$out/tests.log" | tail -n 3 | tee -a "$summary"
