@@ -97,7 +97,14 @@ def compare_speed(arguments: CompareArguments, config: Config, impl: str) -> dic
     steps = config.env_step_per_training_step
     # An interval is one training step.
     num_evals = arguments.rounds + WARMUP_INTERVALS + 1
-    config = dataclasses.replace(config, num_evals=num_evals, num_timesteps=(num_evals - 1) * steps, run_evals=False)
+    # Without resets: Brax multiplies its steps per second by their number, though the time is that of all of them.
+    config = dataclasses.replace(
+        config,
+        num_evals=num_evals,
+        num_timesteps=(num_evals - 1) * steps,
+        num_resets_per_eval=0,
+        run_evals=False,
+    )
     state = TrainingState(config, make_task(config.env))
     training_step(state.collector, state.learner)[0, 0].item()
     worker = start_brax(arguments, config, impl, stepwise=True)
