@@ -1,7 +1,6 @@
 """Two trainers' learning curves over several seeds: are they draws from the same distribution? A test and a picture."""
 
 import itertools
-import json
 import math
 import statistics
 from pathlib import Path
@@ -9,12 +8,6 @@ from pathlib import Path
 import numpy as np
 
 Curve = list[tuple[int, float]]  # env steps, eval/episode_reward
-
-
-def read_curve(path: Path) -> Curve:
-    """The evaluations in a file of the form of metrics.jsonl."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [(row["step"], row["eval/episode_reward"]) for row in rows if "eval/episode_reward" in row]
 
 
 def permutation_p(ours: list[float], theirs: list[float], *, most: int = 20_000) -> float:

@@ -27,12 +27,13 @@ import torch
 import tyro
 
 import torch_ppo
-from tools.bands import Curve, compare, draw, read_curve
+from tools.bands import Curve, compare, draw
 from tools.bench import machine
 from torch_ppo.config import Config
 from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
 from torch_ppo.policy import Params
+from torch_ppo.seeds import read_curve
 from torch_ppo.train_step import training_step
 from torch_ppo.training_state import TrainingState
 

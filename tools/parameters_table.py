@@ -66,7 +66,7 @@ INTERACTIONS = {
 }
 
 # Arguments of the library call alone.
-LIBRARY = {
+CALL_ARGUMENTS = {
     "environment": ("a task, or the name of one", "tests/test_train.py::test_learns_to_balance"),
     "eval_env": ("task for evaluation, if another one", "tests/test_train.py::test_evaluation_task"),
     "network_factory": (
@@ -149,7 +149,7 @@ def page(brax_arguments: set[str], elsewhere: dict[str, str]) -> str:
             row = (f"`{name}`{own}", kind, shown(defaults[name]), doc, INTERACTIONS.get(name, ""), f"`{test}`")
             parts.append(f"| {' | '.join(row)} |\n")
     parts.append("\n## Arguments of the library call only\n\n| argument | meaning | shown by |\n|---|---|---|\n")
-    for name, (meaning, test) in LIBRARY.items():
+    for name, (meaning, test) in CALL_ARGUMENTS.items():
         parts.append(f"| `{name}` | {meaning} | `{test.removeprefix('tests/')}` |\n")
     parts.append("\n## Arguments of Brax that are refused\n\n| argument | accepted | why no other |\n|---|---|---|\n")
     for name, (allowed, reason) in UNSUPPORTED.items():

@@ -2,6 +2,7 @@
 
 Values derived from it are properties, never fields; `summary` prints what they amount to. The meaning of every training
 parameter is that of `brax...ppo.train`. `config_checks` has the rules, `config_file` the TOML files.
+Long, because it is one list of fields with a line of help each.
 """
 
 from dataclasses import dataclass
