@@ -31,7 +31,7 @@ class PlotTasksArguments:
     output: Path = Path("tasks.png")
     """Picture to write."""
     highest: float = 1000.0
-    """Upper end of the reward axes."""
+    """Upper end of the reward axes, at least; that of a task which earned more is its own."""
 
 
 def name_parts(run: Path) -> tuple[str, str, bool]:
@@ -42,13 +42,14 @@ def name_parts(run: Path) -> tuple[str, str, bool]:
     return task, f"{what.replace('_', ' ')}, {label}" if tried else label, not tried
 
 
-def draw_run(axes: Axes, run: Path, label: str, kept: bool) -> None:
-    """Mean reward, and a band of one standard deviation over the episodes of an evaluation."""
+def draw_run(axes: Axes, run: Path, label: str, kept: bool) -> float:
+    """Mean reward, and a band of one standard deviation over the episodes of an evaluation; returns the best mean."""
     steps, mean, std = read_curve(run)
     (line,) = axes.plot(steps, mean, label=label, linestyle="-" if kept else "--", linewidth=1.6 if kept else 1.0)
     if kept:
         low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
         axes.fill_between(steps, low, high, alpha=0.12, color=line.get_color(), linewidth=0)
+    return max(mean)
 
 
 def main() -> None:
@@ -61,9 +62,8 @@ def main() -> None:
     rows = -(-len(tasks) // COLUMNS)
     figure, grid = plt.subplots(rows, COLUMNS, figsize=(11, 2.7 * rows), layout="constrained", squeeze=False)
     for axes, (task, runs) in zip(grid.flat, tasks.items(), strict=False):
-        for run, label, kept in runs:
-            draw_run(axes, run, label, kept)
-        axes.set(title=task, ylim=(0, arguments.highest), xlim=(0, None))
+        best = max(draw_run(axes, run, label, kept) for run, label, kept in runs)
+        axes.set(title=task, ylim=(0, max(arguments.highest, 1.2 * best)), xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
     for axes in list(grid.flat)[len(tasks) :]:

@@ -83,6 +83,7 @@ class Env:
         self._qpos0 = self.physics.qpos.clone()
         self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
         self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
+        self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
         self.observation: Observation = {}
         self._pool_observation: Observation = {}
         self.reset()
@@ -110,8 +111,11 @@ class Env:
         return observed if isinstance(observed, dict) else {"state": observed}
 
     def _draw(self) -> None:
+        # All of a step's random numbers, because after_physics is compiled, which a generator cannot be.
         if self.task.num_random:
             self.memory["random"].uniform_(generator=self.generator)
+        if self.auto_reset == "random":
+            self._source.random_(self.num_envs, generator=self.generator)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -223,10 +227,9 @@ class Env:
     def _restart(self, done: Tensor) -> None:
         """Observes; where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
         if self.auto_reset == "random":
-            source = torch.randint(self.num_envs, (self.num_envs,), generator=self.generator, device=self.device)
 
             def start(pool: Tensor) -> Tensor:
-                return pool.index_select(0, source)
+                return pool.index_select(0, self._source)
         else:
 
             def start(pool: Tensor) -> Tensor:
