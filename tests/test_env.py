@@ -279,6 +279,18 @@ def test_model_that_does_not_compile_is_named(tmp_path, xml):
         make_env(Broken())
 
 
+@pytest.mark.parametrize(
+    ("mjcf", "complaint"),
+    [("nowhere.xml", "there is no model file nowhere.xml"), (" <mujoco/>", "let make_model return the compiled model")],
+)
+def test_model_given_as_text(mjcf, complaint):
+    """A path may be a text; the text of a model is not a path."""
+    broken = type("Broken", (Cartpole,), {"mjcf": mjcf})
+    with pytest.raises(PhysicsError, match=complaint):
+        make_env(broken())
+    make_env(type("Working", (Cartpole,), {"mjcf": str(Cartpole.mjcf)})())
+
+
 @pytest.mark.parametrize("seconds", [0.015, 0.001, 0.0])
 def test_control_step_must_be_a_multiple_of_the_timestep(seconds):
     class Offbeat(Cartpole):

@@ -63,9 +63,11 @@ class PhysicsError(UserError):
     """A model or sensor that does not exist or does not compile."""
 
 
-def load_model(mjcf: Path) -> mujoco.MjModel:
+def load_model(mjcf: Path | str) -> mujoco.MjModel:
     """Compiles an MJCF file; PhysicsError names the file and MuJoCo's complaint."""
-    if not mjcf.is_file():
+    if str(mjcf).lstrip().startswith("<"):
+        raise PhysicsError("a task's mjcf is the path of a file; for a text, let make_model return the compiled model")
+    if not Path(mjcf).is_file():
         raise PhysicsError(f"there is no model file {mjcf}")
     try:
         return mujoco.MjModel.from_xml_path(str(mjcf))

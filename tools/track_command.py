@@ -1,0 +1,117 @@
+"""How well a trained policy follows a velocity command.
+
+    python -m tools.track_command runs/quadruped_joystick-... --forward 0 0.5 1.0
+
+Each command is held for a while by worlds of its own seed, with the policy's modes as actions and the task's noise on
+observations. Velocities are those that the task's reward compares with the command: the trunk's, in its own frame.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor
+
+from torch_ppo.agent import Agent
+from torch_ppo.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.env import Env
+from torch_ppo.envs import make_task
+from torch_ppo.errors import UserError
+from torch_ppo.program import user_errors
+from torch_ppo.task import Task
+
+FOREVER = 10**6  # policy steps until the next command
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackArguments:
+    """Hold commands, and compare the velocities with them."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder or checkpoint of a task with a velocity command."""
+    forward: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Forward velocities to command, in m/s."""
+    left: float = 0.0
+    """Velocity to the left of each command, in m/s."""
+    turn: float = 0.0
+    """Yaw rate of each command, in rad/s."""
+    seconds: float = 8.0
+    """How long each command is held."""
+    settle: float = 2.0
+    """Seconds at the beginning that do not count."""
+    num_envs: int = 16
+    """Worlds."""
+    seed: int = 0
+    """Seed of start states and noise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracking:
+    """Means over worlds and time: velocity forward and left in m/s, yaw rate in rad/s, how far each is off; and falls."""
+
+    velocity: Tensor  # (3,)
+    error: Tensor  # (3,), of the absolute difference
+    falls: int
+
+
+def hold(task: Task, command: Tensor) -> None:
+    """Lets every episode of `task` begin with `command` `(3,)` and keep it."""
+    start = task.start
+
+    def start_with_command(physics: object, memory: dict[str, Tensor], generator: torch.Generator) -> None:
+        start(physics, memory, generator)
+        if not {"command", "command_steps"} <= memory.keys():
+            raise UserError(f"{type(task).__name__} has no velocity command to follow")
+        memory["command"].copy_(command.expand_as(memory["command"]))
+        memory["command_steps"].fill_(FOREVER)
+
+    task.start = start_with_command
+
+
+@torch.no_grad()
+def track(agent: Agent, config: dict[str, object], command: Tensor, arguments: TrackArguments) -> Tracking:
+    """The policy's modes in worlds that all have `command` `(3,)`."""
+    task = make_task(config["env"])
+    hold(task, command)
+    env = Env(
+        task,
+        arguments.num_envs,
+        episode_length=FOREVER,
+        action_repeat=config["action_repeat"],
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(arguments.seed),
+    )
+    step_seconds = task.control_dt * config["action_repeat"]
+    settle, steps = (round(seconds / step_seconds) for seconds in (arguments.settle, arguments.seconds))
+    velocities, falls = [], 0
+    for step in range(steps):
+        env.step(agent.mode(env.observation))
+        falls += int(env.termination.sum())
+        if step >= settle:
+            planar, yaw_rate = env.physics.sensor("velocity")[:, :2], env.physics.sensor("gyro")[:, 2:]
+            velocities.append(torch.cat([planar, yaw_rate], dim=1))
+    velocity = torch.stack(velocities)  # (time, num_envs, 3)
+    return Tracking(velocity.mean((0, 1)), (velocity - command).abs().mean((0, 1)), falls)
+
+
+def main() -> None:
+    """The program `python -m tools.track_command`."""
+    arguments = tyro.cli(TrackArguments, prog="python -m tools.track_command")
+    with user_errors():
+        if arguments.settle >= arguments.seconds:
+            raise UserError(f"nothing is left of {arguments.seconds} s after {arguments.settle} s of settling")
+        checkpoint = load_checkpoint(find_checkpoint(arguments.run, "best"))
+        agent = agent_from_checkpoint(checkpoint)
+        for number, forward in enumerate(arguments.forward):
+            command = torch.tensor([forward, arguments.left, arguments.turn])
+            found = track(agent, checkpoint["config"], command, arguments)
+            if number == 0:
+                print("command (m/s m/s rad/s)   velocity                 off by                   falls")
+            columns = [" ".join(f"{x:+7.2f}" for x in row.tolist()) for row in (command, found.velocity, found.error)]
+            print(*columns, f"{found.falls:5d}", sep="  ")
+
+
+if __name__ == "__main__":
+    main()
