@@ -108,13 +108,3 @@ def test_the_tables_are_the_contract():
     found = set(tables())
     assert declared - {"make_physics"} <= found
     assert found - declared <= physics
-
-
-def test_links():
-    text = PAGE.read_text()
-    headings = {re.sub(r"\W+", "-", line.lstrip("# ").lower()) for line in text.splitlines() if line.startswith("#")}
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif not target.startswith("http"):
-            assert (PAGE.parent / target).is_file(), target

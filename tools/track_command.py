@@ -2,7 +2,7 @@
 
     python -m tools.track_command runs/quadruped_joystick-... --forward 0 0.5 1.0
 
-Each command is held for a while by worlds of its own seed, with the policy's modes as actions and the task's noise on
+All worlds hold one command for a while, then the next, with the policy's modes as actions and the task's noise on the
 observations. Velocities are those that the task's reward compares with the command: the trunk's, in its own frame.
 """
 
