@@ -31,7 +31,7 @@ class PlotTasksArguments:
     output: Path = Path("tasks.png")
     """Picture to write."""
     highest: float = 1000.0
-    """Upper end of the reward axes, at least; that of a task which earned more is its own."""
+    """Upper end of the reward axes; that of a task which earned more is its own."""
 
 
 def name_parts(run: Path) -> tuple[str, str, bool]:
@@ -59,11 +59,12 @@ def main() -> None:
     for run in sorted(arguments.runs):
         task, label, kept = name_parts(run)
         tasks.setdefault(task, []).append((run, label, kept))
-    rows = -(-len(tasks) // COLUMNS)
-    figure, grid = plt.subplots(rows, COLUMNS, figsize=(11, 2.7 * rows), layout="constrained", squeeze=False)
+    columns = min(COLUMNS, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.7 * columns, 2.7 * rows), layout="constrained", squeeze=False)
     for axes, (task, runs) in zip(grid.flat, tasks.items(), strict=False):
         best = max(draw_run(axes, run, label, kept) for run, label, kept in runs)
-        axes.set(title=task, ylim=(0, max(arguments.highest, 1.2 * best)), xlim=(0, None))
+        axes.set(title=task, ylim=(0, arguments.highest if best <= arguments.highest else 1.2 * best), xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
     for axes in list(grid.flat)[len(tasks) :]:
