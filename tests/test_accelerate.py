@@ -207,7 +207,8 @@ QUICK = ("plain", "adaptive", "all stored")
 def test_compiled_training_is_the_same_but_for_rounding(device, name):
     """Three training steps, with settings that do not amplify what is rounded in another order.
 
-    The cosine of a pole near upright would be divided by its deviation, which is as small as what rounding makes of it. Contacts amplify, too.
+    The cosine of a pole near upright would be divided by its deviation, which is as small as what rounding makes of it.
+    Contacts amplify, too.
     """
     torch._dynamo.reset()
     task, settings = COMPILED[name]
@@ -235,7 +236,7 @@ def test_every_task_can_be_compiled(device, task):
         plain.step(action)
         compiled.step(action)
         for name in ("reward", "done", "observation"):
-            torch.testing.assert_close(getattr(compiled, name), getattr(plain, name), rtol=1e-3, atol=1e-3, msg=name)
+            torch.testing.assert_close(getattr(compiled, name), getattr(plain, name), rtol=1e-3, atol=1e-3)
 
 
 def test_high_precision_is_the_highest_on_the_cpu(differences):

@@ -45,9 +45,8 @@ class Puck(Task):
         memory["command"].uniform_(generator=generator)
 
     def apply(self, physics, memory, action):
-        physics.qpos[:, 3:] = torch.tensor(
-            [1.0, 0.0, 0.0, 0.0]
-        )  # it turns by a hundredth of a radian before it is measured
+        # Facing forward again: it turns by a hundredth of a radian before it is measured.
+        physics.qpos[:, 3:] = torch.tensor([1.0, 0.0, 0.0, 0.0])
         physics.qvel.zero_()
         physics.qvel[:, 0] = action[:, 0]
         physics.qvel[:, 5] = 0.25
