@@ -24,7 +24,7 @@ MJCF = """
   <sensor><velocimeter name="velocity" site="puck"/><gyro name="gyro" site="puck"/></sensor>
 </mujoco>
 """
-SLOW = 0.9  # of the commanded velocity
+SLOW = [0.0] * 10 + [1.0] * 5 + [0.8] * 5  # times the commanded velocity, by step
 EPISODE = 7  # steps after which it falls
 
 
@@ -70,8 +70,13 @@ SIZES = {"command": 3, "command_steps": 1, "age": 1}
 
 
 class SlowAgent:
+    """Stands, goes as fast as it is told, then slower."""
+
+    def __init__(self):
+        self.factors = iter(SLOW)
+
     def mode(self, observation):
-        return SLOW * observation["state"][:, :1]
+        return next(self.factors) * observation["state"][:, :1]
 
 
 def test_what_is_measured():
