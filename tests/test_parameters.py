@@ -202,7 +202,7 @@ def test_the_page_is_that_of_the_code():
     written = parameters_table.PAGE.read_text()
     assert written == parameters_table.page(BRAX, ELSEWHERE), "python -m tools.parameters_table writes it anew"
     assert parameters_table.INTERACTIONS.keys() <= Config.__dataclass_fields__.keys()
-    assert parameters_table.CALL_ARGUMENTS.keys() == parameters_table.library_arguments()
+    assert parameters_table.CALL_ARGUMENTS.keys() == parameters_table.train_arguments()
 
 
 def test_tests_named_on_the_page_exist():

@@ -3,8 +3,9 @@
 #
 #     tools/gpu_check.sh FOLDER        writes logs and JSON there
 #
-# Run in a checkout, with torch for CUDA, the project's packages and pytest installed. Nothing stops at a failure. What takes longer, in
-# a call of its own: python3 -m pytest -q -m slow tests/test_accelerate.py (every option and every task compiled, about ten minutes)
+# Run in a checkout, with torch for CUDA, the project's packages and pytest installed. Nothing stops at a failure.
+# Every option and every task compiled (six minutes on two CPU cores; not timed on CUDA) wants a call of its own:
+#     python3 -m pytest -q -m slow tests/test_accelerate.py
 set -u
 out=${1:?folder for logs and JSON}
 mkdir -p "$out"

@@ -157,7 +157,7 @@ def page(brax_arguments: set[str], elsewhere: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def library_arguments() -> set[str]:
+def train_arguments() -> set[str]:
     """Arguments of `torch_ppo.train` that are no fields of `Config`."""
     names = set(inspect.signature(train).parameters)
     return names - {"settings"} - set(Config.__dataclass_fields__)

@@ -111,11 +111,8 @@ class Env:
         return observed if isinstance(observed, dict) else {"state": observed}
 
     def _draw(self) -> None:
-        # All of a step's random numbers, because after_physics is compiled, which a generator cannot be.
         if self.task.num_random:
             self.memory["random"].uniform_(generator=self.generator)
-        if self.auto_reset == "random":
-            self._source.random_(self.num_envs, generator=self.generator)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -175,6 +172,9 @@ class Env:
     @torch.no_grad()
     def step(self, action: Tensor) -> None:
         """One policy step with `action` `(num_envs, action_dim)`."""
+        # Random numbers are drawn here, not where they are used: after_physics is compiled, which a generator cannot be.
+        if self.auto_reset == "random":
+            self._source.random_(self.num_envs, generator=self.generator)
         for repeat in range(1, self.action_repeat + 1):
             self._draw()
             self.task.apply(self.physics, self.memory, action)

@@ -22,7 +22,7 @@ Memory = dict[str, Tensor]
 class Task:
     """Base of all tasks; what it does not define here, a task must.
 
-    mjcf:             its model file
+    mjcf:             path of its model file
     control_dt:       seconds between two actions; a multiple of the MJCF's timestep
     episode_length:   time limit in env steps, where the configuration sets none
     nconmax, njmax:   contacts and constraint rows per world for MuJoCo Warp; None lets it choose
@@ -33,7 +33,7 @@ class Task:
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
     """
 
-    mjcf: Path
+    mjcf: Path | str
     control_dt: float
     episode_length: int = 1000
     nconmax: int | None = None
