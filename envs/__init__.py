@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.task import Task
+from torch_ppo.simulation.task import Task
 
 from . import finger, walker
 from .acrobot import Acrobot
@@ -124,7 +124,9 @@ def _load_task(name: str) -> Task:
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute}{did_you_mean(attribute, vars(module))}")
     task = make() if callable(make) else make
     if not isinstance(task, Task):
-        raise ConfigError(f"env is {name!r}, but {attribute} makes a {type(task).__name__}, not a torch_ppo.task.Task")
+        raise ConfigError(
+            f"env is {name!r}, but {attribute} makes a {type(task).__name__}, not a torch_ppo.simulation.task.Task"
+        )
     return task
 
 

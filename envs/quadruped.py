@@ -21,8 +21,8 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.physics import Physics, load_model
-from torch_ppo.task import Memory, Task
+from torch_ppo.simulation.physics import Physics, load_model
+from torch_ppo.simulation.task import Memory, Task
 
 from . import joystick as terms
 from . import terrain

@@ -27,7 +27,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_ppo.networks import NormalPolicy
+from torch_ppo.formulas.networks import NormalPolicy
 
 SHIPPED = Path(__file__).parent / "golden" / "brax_golden.npz"
 FILE = Path(os.environ.get("TORCH_PPO_GOLDEN") or SHIPPED)

@@ -2,7 +2,7 @@
 
 The suite plays random episodes. Before each of its steps our one env is put into its state; after the step both must be
 in the same next state, and from the suite's next state ours must observe and reward the same. For the latter our sensors are
-brought up to date first: after a step they lag one timestep behind the state, by the contract of `torch_ppo.physics`.
+brought up to date first: after a step they lag one timestep behind the state, by the contract of `torch_ppo.simulation.physics`.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from torch_ppo.env import Env
-from torch_ppo.task import Task
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Task
 
 CPU = torch.device("cpu")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_ppo import accelerate
-from torch_ppo.checkpoint import agent_from_checkpoint
-from torch_ppo.config import Config
-from torch_ppo.env import Env
 from torch_ppo.envs import ENVS, make_task
-from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState, resolve_config
+from torch_ppo.learning.train_step import training_step
+from torch_ppo.running import accelerate
+from torch_ppo.running.checkpoint import agent_from_checkpoint
+from torch_ppo.running.training_state import TrainingState, resolve_config
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]

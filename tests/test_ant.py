@@ -12,7 +12,7 @@ import torch
 
 from tests.suite_comparison import make_env
 from torch_ppo.envs.ant import DROP_HEIGHT, MJCF, STAND_HEIGHT, Ant, AntStand
-from torch_ppo.physics import load_model
+from torch_ppo.simulation.physics import load_model
 
 UPSIDE_DOWN = (0.0, 1.0, 0.0, 0.0)
 

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 import torch_ppo
 from tests.golden_data import ARRAYS, Case, RecordedNoise, cases, flatten, unflatten
 from tests.toy import ToyTask
-from torch_ppo import distribution, losses
-from torch_ppo.agent import Agent, Observation, make_agent
-from torch_ppo.collect import Batch, Collector, allocate_batch
-from torch_ppo.config import Config
-from torch_ppo.distribution import DISTRIBUTIONS, Bijector
-from torch_ppo.env import Env
-from torch_ppo.episode_metrics import EpisodeMetrics
-from torch_ppo.evaluate import Evaluator
-from torch_ppo.losses import LossInputs
-from torch_ppo.networks import make_ppo_networks
-from torch_ppo.running_statistics import RunningStatistics
-from torch_ppo.train_step import learn, training_step
-from torch_ppo.update import METRICS, Learner, adaptive_learning_rate, per_parameter
+from torch_ppo.formulas import distribution, losses
+from torch_ppo.formulas.distribution import DISTRIBUTIONS, Bijector
+from torch_ppo.formulas.losses import LossInputs
+from torch_ppo.formulas.networks import make_ppo_networks
+from torch_ppo.formulas.running_statistics import RunningStatistics
+from torch_ppo.learning.agent import Agent, Observation, make_agent
+from torch_ppo.learning.collect import Batch, Collector, allocate_batch
+from torch_ppo.learning.train_step import learn, training_step
+from torch_ppo.learning.update import METRICS, Learner, adaptive_learning_rate, per_parameter
+from torch_ppo.running.episode_metrics import EpisodeMetrics
+from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
 
 NETWORKS = ("policy", "value")
 

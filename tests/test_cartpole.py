@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from torch_ppo.env import Env
 from torch_ppo.envs.cartpole import INTEGRATORS, Cartpole
+from torch_ppo.simulation.env import Env
 
 DOMAIN_TASKS = {
     "balance": {},
@@ -123,7 +123,7 @@ def test_engines_agree_over_an_episode():
 @pytest.mark.parametrize("capture", [True, False])
 def test_captured_physics_equals_eager(capture):
     """Warp's recorded step gives bit for bit what eager launches give, also for several substeps."""
-    from torch_ppo.physics_warp import WarpPhysics
+    from torch_ppo.simulation.warp_engine import WarpPhysics
 
     model = Cartpole().make_model()
     physics = WarpPhysics(model, 8, device=torch.device("cpu"), capture=capture, nconmax=0, njmax=2)

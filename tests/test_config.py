@@ -5,10 +5,10 @@ import tomllib
 
 import pytest
 
-from torch_ppo.config import Config, summary
-from torch_ppo.config_file import config_names, load_config, read_config, to_toml
 from torch_ppo.envs import ENVS
 from torch_ppo.errors import ConfigError
+from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.files import config_names, load_config, read_config, to_toml
 
 
 def test_guide_settings_give_the_known_arithmetic():
@@ -143,11 +143,11 @@ def test_every_field_is_documented():
     import ast
     import inspect
 
-    import torch_ppo.config
+    import torch_ppo.settings.config
 
     (cls,) = (
         node
-        for node in ast.walk(ast.parse(inspect.getsource(torch_ppo.config)))
+        for node in ast.walk(ast.parse(inspect.getsource(torch_ppo.settings.config)))
         if isinstance(node, ast.ClassDef) and node.name == "Config"
     )
     documented = {

@@ -5,8 +5,6 @@ import math
 import pytest
 from dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
 from torch_ppo.dialects import convert, write_dialect
 from torch_ppo.dialects.parse import parse, parse_flags, parse_python
 from torch_ppo.dialects.rollout import (
@@ -17,6 +15,8 @@ from torch_ppo.dialects.rollout import (
     transitions_per_minibatch,
 )
 from torch_ppo.errors import ConfigError
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 TEXTBOOK = {"minibatch_of": "transitions", "gae": "textbook", "gae_per": "batch", "auto_reset": "random"}
 

@@ -7,13 +7,13 @@ import sys
 import pytest
 from dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
 from torch_ppo.dialects import DIALECTS, convert, read_dialect
 from torch_ppo.dialects.__main__ import main
 from torch_ppo.dialects.parse import parse, parse_python
 from torch_ppo.errors import ConfigError
-from torch_ppo.program import parse_arguments
+from torch_ppo.running.program import parse_arguments
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 # ---- texts ----------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from torch_ppo.physics import Physics
-from torch_ppo.task import Task
+from torch_ppo.simulation.physics import Physics
+from torch_ppo.simulation.task import Task
 
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<language>\w+)\n(?P<code>.*?)\n```", re.DOTALL)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from tests.toy import ToyTask
-from torch_ppo.env import Env, TaskError
 from torch_ppo.envs.cartpole import Cartpole
-from torch_ppo.physics import PhysicsError
-from torch_ppo.physics_mujoco import MujocoPhysics
+from torch_ppo.simulation.env import Env, TaskError
+from torch_ppo.simulation.mujoco_engine import MujocoPhysics
+from torch_ppo.simulation.physics import PhysicsError
 
 CPU = torch.device("cpu")
 
@@ -325,7 +325,7 @@ def test_threads_do_not_change_results():
 
 
 def test_small_batches_are_stepped_in_one_thread(monkeypatch):
-    monkeypatch.setattr("torch_ppo.physics_mujoco.available_cores", lambda: 8)
+    monkeypatch.setattr("torch_ppo.simulation.mujoco_engine.available_cores", lambda: 8)
     small, large = make_env(FallingCartpole(), num_envs=4).physics, make_env(FallingCartpole(), num_envs=4000).physics
     small.step(1)
     large.step(1)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.suite_comparison import make_env
-from torch_ppo.config_file import config_names, load_config
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
-from torch_ppo.task import Task
+from torch_ppo.settings.files import config_names, load_config
+from torch_ppo.simulation.task import Task
 
 NUM_ENVS = 8
 pytestmark = pytest.mark.filterwarnings("error")

@@ -8,11 +8,11 @@ import torch
 
 from tests.toy import ToyTask
 from torch_ppo import export
-from torch_ppo.agent import make_agent
-from torch_ppo.checkpoint import save_checkpoint
-from torch_ppo.config import Config
 from torch_ppo.export import ExportError, check_export, export_policy
-from torch_ppo.training_state import TrainingState
+from torch_ppo.learning.agent import make_agent
+from torch_ppo.running.checkpoint import save_checkpoint
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
 
 SIZES = {"state": 5, "privileged_state": 8}
 AGENTS = {

@@ -47,8 +47,8 @@ LEVEL["torch_ppo"] = -1  # the package itself: its version, and where envs/ lies
 
 # The one place where a lower module names higher ones: `make_physics` loads the engine that it is asked for.
 UPWARDS = {
-    ("torch_ppo.physics", "torch_ppo.physics_mujoco"),
-    ("torch_ppo.physics", "torch_ppo.physics_warp"),
+    ("torch_ppo.simulation.physics", "torch_ppo.simulation.mujoco_engine"),
+    ("torch_ppo.simulation.physics", "torch_ppo.simulation.warp_engine"),
 }
 
 # Modules of formulas: they can be read, tested and reused with torch alone.
@@ -116,7 +116,7 @@ def importers(*packages: str) -> set[str]:
 
 def test_tasks_are_known_only_to_the_trainer_and_the_programs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    assert outside == {"torch_ppo.train", "torch_ppo.program", "torch_ppo.play", "torch_ppo.tasks"}
+    assert outside == {"torch_ppo.train", "torch_ppo.running.program", "torch_ppo.play", "torch_ppo.tasks"}
 
 
 def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():

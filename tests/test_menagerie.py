@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from torch_ppo.env import Env
-from torch_ppo.menagerie import CHECKOUT, MenagerieError, menagerie_model
-from torch_ppo.task import Task
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.menagerie import CHECKOUT, MenagerieError, menagerie_model
+from torch_ppo.simulation.task import Task
 
 ROBOT = """
 <mujoco model="leg">

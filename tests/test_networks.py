@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from torch_ppo.networks import INITIALIZERS, Dense, make_ppo_networks
+from torch_ppo.formulas.networks import INITIALIZERS, Dense, make_ppo_networks
 
 
 @pytest.mark.parametrize("shape", [(2048, 256), (10, 1024, 256), (10, 1024, 5)])

@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from tests.toy import ToyTask
-from torch_ppo import accelerate, losses, schedules
-from torch_ppo.agent import make_agent
-from torch_ppo.checkpoint import load_checkpoint, save_checkpoint
-from torch_ppo.config import Config, summary
-from torch_ppo.config_file import load_config, preset_names, read_config
 from torch_ppo.errors import ConfigError
 from torch_ppo.export import export_policy
-from torch_ppo.networks import Dense
-from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState
-from torch_ppo.update import METRICS, per_parameter
+from torch_ppo.formulas import losses, schedules
+from torch_ppo.formulas.networks import Dense
+from torch_ppo.learning.agent import make_agent
+from torch_ppo.learning.train_step import training_step
+from torch_ppo.learning.update import METRICS, per_parameter
+from torch_ppo.running import accelerate
+from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.files import load_config, preset_names, read_config
 
 # Two unrolls of 5 steps per env and training step; episodes end by the task's limit or after 7 steps.
 TINY = {

@@ -12,9 +12,9 @@ import torch_ppo
 from tests.test_train import BRAX_DEFAULTS
 from tests.toy import ToyTask
 from tools import parameters_table
-from torch_ppo.config import Config
 from torch_ppo.envs.cartpole import Cartpole
-from torch_ppo.randomization import ModelFields
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.randomization import ModelFields
 
 TINY = {
     "num_timesteps": 160,

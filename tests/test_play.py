@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 
 from torch_ppo import play
-from torch_ppo.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
-from torch_ppo.config import Config
-from torch_ppo.config_file import to_toml
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.export import export_policy
-from torch_ppo.render import (
+from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import to_toml
+from torch_ppo.showing.render import (
     TRACKING,
     GLRenderer,
     RenderError,
@@ -28,9 +29,8 @@ from torch_ppo.render import (
     picture_model,
     show_state,
 )
-from torch_ppo.task import Task
-from torch_ppo.training_state import TrainingState
-from torch_ppo.video import ANIMATIONS, VideoError, check_video, write_video
+from torch_ppo.showing.video import ANIMATIONS, VideoError, check_video, write_video
+from torch_ppo.simulation.task import Task
 
 WIDTH, HEIGHT = 64, 48
 
@@ -196,7 +196,7 @@ def test_markers(name):
 
 
 def test_no_opengl(ball, monkeypatch):
-    monkeypatch.setattr("torch_ppo.render.gl_context", lambda width, height: 1 / 0)
+    monkeypatch.setattr("torch_ppo.showing.render.gl_context", lambda width, height: 1 / 0)
     model = picture_model(ball)
     with pytest.raises(RenderError, match=r"OpenGL does not work here .*; --renderer rays would"):
         GLRenderer(model, 0, WIDTH, HEIGHT)

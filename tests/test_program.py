@@ -15,10 +15,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import torch_ppo.train
-from torch_ppo.checkpoint import agent_from_checkpoint, load_checkpoint
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config, read_config
-from torch_ppo.program import parse_arguments
+from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint
+from torch_ppo.running.program import parse_arguments
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config, read_config
 
 # 26 training steps of 160 env steps, evaluations at 0, 2080 and 4160.
 TINY = (

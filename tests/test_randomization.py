@@ -7,13 +7,13 @@ import torch
 
 import torch_ppo
 from tests.suite_comparison import CPU, make_env
-from torch_ppo.config import Config
-from torch_ppo.env import Env
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.envs.hopper import Hopper
 from torch_ppo.errors import ConfigError
-from torch_ppo.physics import PhysicsError, make_physics
-from torch_ppo.training_state import TrainingState
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.physics import PhysicsError, make_physics
 
 NUM_ENVS, NUM_SUBSTEPS = 5, 40
 both_engines = pytest.mark.parametrize("engine", ["mujoco", "warp"])
@@ -66,7 +66,7 @@ def test_each_world_is_as_if_compiled_for_itself(engine):
 
 def test_derived_constants_matter():
     """Friction loss and limits are scaled by invweight0; a heavier body with the old one would move otherwise."""
-    from torch_ppo.randomization import with_derived_fields
+    from torch_ppo.simulation.randomization import with_derived_fields
 
     model = Hopper().make_model()
     derived = with_derived_fields(model, NUM_ENVS, {"body_mass": vary(model.body_mass, 0.5, 2.0, 0)})

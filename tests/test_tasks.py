@@ -8,7 +8,7 @@ import pytest
 from torch_ppo.envs import ALIASES, ENVS, make_task
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
-from torch_ppo.program import parse_arguments
+from torch_ppo.running.program import parse_arguments
 
 OWN = """
 from torch_ppo.envs.cartpole import Cartpole
@@ -58,7 +58,7 @@ def test_own_task_from_a_module(own, monkeypatch):
     [
         ("{folder}/nothing.py:Mine", "there is no file"),
         ("{file}:Yours", "has no Yours"),
-        ("{file}:number", "makes a int, not a torch_ppo.task.Task"),
+        ("{file}:number", "makes a int, not a torch_ppo.simulation.task.Task"),
         ("no_such_package.tasks:Mine", "there is no module no_such_package"),
         ("CartpolBalance", "there is no env"),
     ],

@@ -8,11 +8,11 @@ import torch
 
 from tools import track_command
 from tools.track_command import TrackArguments, track
-from torch_ppo.checkpoint import save_checkpoint
-from torch_ppo.config import Config
 from torch_ppo.envs import make_task
-from torch_ppo.task import Task
-from torch_ppo.training_state import TrainingState
+from torch_ppo.running.checkpoint import save_checkpoint
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.task import Task
 
 MJCF = """
 <mujoco>

@@ -13,15 +13,15 @@ from torch import Tensor, distributions, nn
 
 import torch_ppo
 from tests.toy import ToyTask
-from torch_ppo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from torch_ppo.config import Config
 from torch_ppo.envs import make_task
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
-from torch_ppo.late_number import LateNumber
-from torch_ppo.networks import make_ppo_networks
+from torch_ppo.formulas.networks import make_ppo_networks
+from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from torch_ppo.running.late_number import LateNumber
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
 from torch_ppo.train import DivergedError, run
-from torch_ppo.training_state import TrainingState
 
 SMALL = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
 # 40 env steps per training step, 10 in each env; 6 training steps, an evaluation after each 3.

@@ -12,8 +12,8 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.physics import Physics, masked_write, sensor_slice, sensor_slices
-from torch_ppo.task import Memory, Task
+from torch_ppo.simulation.physics import Physics, masked_write, sensor_slice, sensor_slices
+from torch_ppo.simulation.task import Memory, Task
 
 MATRIX = ((1.0, -0.5), (0.3, 0.8), (-0.6, 0.4))
 VECTOR = (0.02, -0.01, 0.015)
@@ -23,7 +23,7 @@ MJCF = '<mujoco><option timestep="0.02"/></mujoco>'
 
 
 class ToyPhysics:
-    """See `torch_ppo.physics` for the contract. x is `qpos` (num_envs, 3), the action `ctrl` (num_envs, 2)."""
+    """See `torch_ppo.simulation.physics` for the contract. x is `qpos` (num_envs, 3), the action `ctrl` (num_envs, 2)."""
 
     def __init__(
         self, model: mujoco.MjModel, num_envs: int, *, matrix: Tensor, vector: Tensor, device: torch.device

@@ -31,13 +31,13 @@ from pathlib import Path
 import torch
 import tyro
 
-from torch_ppo.accelerate import keep_freed_memory
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
-from torch_ppo.networks import Dense
-from torch_ppo.train_step import learn, training_step
-from torch_ppo.training_state import TrainingState
+from torch_ppo.formulas.networks import Dense
+from torch_ppo.learning.train_step import learn, training_step
+from torch_ppo.running.accelerate import keep_freed_memory
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +224,10 @@ def profile(work: Callable[[], object], trace: Path, device: torch.device) -> No
 # What a process does up to its first training step, with an argument: the settings as JSON.
 STARTUP = """
 import json, sys
-from torch_ppo.config import Config
+from torch_ppo.settings.config import Config
 from torch_ppo.envs import make_task
-from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState
+from torch_ppo.learning.train_step import training_step
+from torch_ppo.running.training_state import TrainingState
 config = Config(**json.loads(sys.argv[1]))
 state = TrainingState(config, make_task(config.env))
 training_step(state.collector, state.learner)[0, 0].item()

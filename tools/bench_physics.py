@@ -26,10 +26,10 @@ import tyro
 from mujoco import rollout
 
 from tools.bench import machine
-from torch_ppo.accelerate import keep_freed_memory
-from torch_ppo.env import Env
 from torch_ppo.envs import ENVS, make_task
-from torch_ppo.physics_mujoco import MujocoPhysics
+from torch_ppo.running.accelerate import keep_freed_memory
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 
 NUM_ACTIONS = 16  # drawn before, and played again and again
 SETTLE_STEPS = 25  # control steps before the first window, in which most bodies fall

@@ -29,13 +29,13 @@ import tyro
 import torch_ppo
 from tools.bands import Curve, compare, draw
 from tools.bench import machine
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
-from torch_ppo.policy import Params
+from torch_ppo.learning.policy import Params
+from torch_ppo.learning.train_step import training_step
+from torch_ppo.running.training_state import TrainingState
 from torch_ppo.seeds import read_curve
-from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 # What is Brax's by the same name; device settings and what it lacks are left out.
 BRAX_ARGUMENTS = (

@@ -28,10 +28,10 @@ import torch
 import tyro
 
 from tools.bench import machine
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
 from torch_ppo.envs import make_task
-from torch_ppo.training_state import TrainingState
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import inspect
 import re
 from pathlib import Path
 
-from torch_ppo import config as config_module
-from torch_ppo.config import Config
+from torch_ppo.settings import config as config_module
+from torch_ppo.settings.config import Config
 from torch_ppo.train import UNSUPPORTED, train
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"

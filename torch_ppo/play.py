@@ -23,17 +23,17 @@ import torch
 import tyro
 from torch import Tensor
 
-from torch_ppo.agent import Observation, obs_keys
-from torch_ppo.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.config import Config
-from torch_ppo.config_file import load_config
-from torch_ppo.env import Env
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.noise import GeneratorNoise
-from torch_ppo.program import user_errors
-from torch_ppo.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
-from torch_ppo.video import check_video, write_video
+from torch_ppo.formulas.noise import GeneratorNoise
+from torch_ppo.learning.agent import Observation, obs_keys
+from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.running.program import user_errors
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
+from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
+from torch_ppo.showing.video import check_video, write_video
+from torch_ppo.simulation.env import Env
 
 FRAMES_PER_SECOND = 25  # of a video, about: frames are whole steps apart
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import tyro
 
-from torch_ppo.config import Config
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.program import parse_arguments, user_errors
+from torch_ppo.running.program import parse_arguments, user_errors
+from torch_ppo.settings.config import Config
 
 DEFAULT = "default"
 

@@ -8,9 +8,9 @@ import dataclasses
 import torch
 import tyro
 
-from torch_ppo.env import Env
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
-from torch_ppo.program import user_errors
+from torch_ppo.running.program import user_errors
+from torch_ppo.simulation.env import Env
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,22 +11,22 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-from torch_ppo.agent import NetworkFactory
-from torch_ppo.checkpoint import (
+from torch_ppo.errors import ConfigError, UserError, did_you_mean
+from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.learning.policy import Params, params_of, policy_maker
+from torch_ppo.learning.train_step import training_step
+from torch_ppo.learning.update import METRICS
+from torch_ppo.running.checkpoint import (
     agent_from_checkpoint,
     check_folder,
     load_checkpoint,
     restore,
     save_checkpoint,
 )
-from torch_ppo.config import Config, summary
-from torch_ppo.env import RandomizationFn
-from torch_ppo.errors import ConfigError, UserError, did_you_mean
-from torch_ppo.policy import Params, params_of, policy_maker
-from torch_ppo.task import Task
-from torch_ppo.train_step import training_step
-from torch_ppo.training_state import TrainingState
-from torch_ppo.update import METRICS
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config, summary
+from torch_ppo.simulation.env import RandomizationFn
+from torch_ppo.simulation.task import Task
 
 Metrics = dict[str, float]
 TOTAL_LOSS = METRICS.index("total_loss")
@@ -177,7 +177,7 @@ def train(
     num_timesteps:     env steps to train for, at least; 0 only initialises (and restores)
     eval_env:          another task for evaluation
     network_factory:   a dict of Brax's factory options, or a function (policy_obs_dim, value_obs_dim,
-                       action_dim) -> (policy, value) of modules as in `torch_ppo.networks`
+                       action_dim) -> (policy, value) of modules as in `torch_ppo.formulas.networks`
     randomization_fn:  (physics, generator) -> values of model fields for each env, as `Task.randomize`; of training
                        and, unless `randomize_eval` is false, of evaluation
     progress_fn:       called with (env steps, metrics) at every report
@@ -234,8 +234,8 @@ def main() -> None:
     """The program `python -m torch_ppo.train`."""
     # Only the program needs these, and TensorBoard takes a while to import.
     from torch_ppo.export import export_policy
-    from torch_ppo.logger import MetricsLog, Progress
-    from torch_ppo.program import StopRequest, open_run, parse_arguments, user_errors
+    from torch_ppo.running.logger import MetricsLog, Progress
+    from torch_ppo.running.program import StopRequest, open_run, parse_arguments, user_errors
 
     started = time.perf_counter()
     with user_errors(), StopRequest().listening() as stop:

@@ -9,12 +9,12 @@ counterpart; `write_dialect` goes the other way. What each word amounts to: docs
 from pathlib import Path
 from types import ModuleType
 
-from torch_ppo.config import Config
 from torch_ppo.dialects import brax, cleanrl, guide, practice, rl_games, rsl_rl, sb3, skrl
 from torch_ppo.dialects.parse import parse
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.dialects.writing import Writing
 from torch_ppo.errors import ConfigError, did_you_mean
+from torch_ppo.settings.config import Config
 
 DIALECTS: dict[str, ModuleType] = {
     "brax": brax,

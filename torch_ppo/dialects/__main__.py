@@ -7,11 +7,11 @@ import argparse
 import json
 import sys
 
-from torch_ppo.config import Config, summary
-from torch_ppo.config_file import load_config
 from torch_ppo.dialects import DIALECTS, read_dialect, write_dialect
 from torch_ppo.dialects.reading import Reading
-from torch_ppo.program import user_errors
+from torch_ppo.running.program import user_errors
+from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.files import load_config
 
 
 def settings_toml(reading: Reading) -> str:

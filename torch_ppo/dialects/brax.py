@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from torch_ppo.config import Config
 from torch_ppo.dialects.parse import Symbol
 from torch_ppo.dialects.reading import Reading, Source, shown
 from torch_ppo.dialects.writing import Writing, to_python
 from torch_ppo.errors import ConfigError
+from torch_ppo.settings.config import Config
 
 ABOUT = "Brax and MuJoCo Playground"
 

@@ -5,8 +5,8 @@ import json
 import math
 import re
 
-from torch_ppo.config import Config
 from torch_ppo.dialects.reading import Account, shown
+from torch_ppo.settings.config import Config
 
 # Where and how to compute and what to log: not part of what a run learns.
 MACHINE = (

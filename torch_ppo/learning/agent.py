@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from torch_ppo import distribution
-from torch_ppo.config import Config
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.networks import INITIALIZERS, make_ppo_networks
-from torch_ppo.running_statistics import RunningStatistics
+from torch_ppo.formulas import distribution
+from torch_ppo.formulas.networks import INITIALIZERS, make_ppo_networks
+from torch_ppo.formulas.running_statistics import RunningStatistics
+from torch_ppo.settings.config import Config
 
 Observation = dict[str, Tensor]
 NetworkFactory = Callable[[int, int, int], tuple[nn.Module, nn.Module]]

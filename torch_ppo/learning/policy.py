@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from torch_ppo import distribution
-from torch_ppo.agent import Agent, Observation
+from torch_ppo.formulas import distribution
+from torch_ppo.learning.agent import Agent, Observation
 
 Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 

@@ -10,8 +10,8 @@ import torch
 from mujoco import rollout
 from torch import Tensor
 
-from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
-from torch_ppo.randomization import ModelFields, world_models
+from torch_ppo.simulation.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.simulation.randomization import ModelFields, world_models
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
@@ -23,7 +23,7 @@ def available_cores() -> int:
 
 
 class MujocoPhysics:
-    """See `torch_ppo.physics` for the contract.
+    """See `torch_ppo.simulation.physics` for the contract.
 
     State lives in float32 between steps, so both engines round alike; each step computes in float64. The solver
     starts cold at every call of `step` (`mujoco.rollout` does not return its warm start).

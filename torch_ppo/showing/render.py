@@ -12,9 +12,9 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from torch_ppo.env import Env
 from torch_ppo.errors import UserError, did_you_mean
-from torch_ppo.task import Task
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Task
 
 SHOWN_GROUPS = (0, 1, 2)  # MuJoCo's own default
 HIDDEN_GROUP = 5
@@ -207,6 +207,6 @@ def make_renderer(kind: str, model: mujoco.MjModel, camera: int, width: int, hei
     if kind == "gl":
         return GLRenderer(model, camera, width, height)
     # Imported here because Warp takes more than a second to start.
-    from torch_ppo.ray_tracer import RayRenderer
+    from torch_ppo.showing.ray_tracer import RayRenderer
 
     return RayRenderer(model, camera, width, height)

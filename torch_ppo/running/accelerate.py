@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import torch
 
-from torch_ppo.agent import Agent
-from torch_ppo.collect import Collector
-from torch_ppo.evaluate import Evaluator
-from torch_ppo.networks import Dense
-from torch_ppo.update import Learner
+from torch_ppo.formulas.networks import Dense
+from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.collect import Collector
+from torch_ppo.learning.update import Learner
+from torch_ppo.running.evaluate import Evaluator
 
 
 def keep_freed_memory() -> None:
@@ -64,7 +64,7 @@ def record_graphs(
     device: torch.device,
 ) -> None:
     """Records an unroll, a pass of SGD steps and a piece of an evaluation as one CUDA graph each."""
-    from torch_ppo.capture import capture_cuda  # Warp takes more than a second to import
+    from torch_ppo.simulation.capture import capture_cuda  # Warp takes more than a second to import
 
     def record(function: Callable[[], None], *, with_warp: bool) -> Callable[[], None]:
         return capture_cuda(function, device, generators.values(), with_warp=with_warp)

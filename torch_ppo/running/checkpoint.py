@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.agent import Agent, make_agent
-from torch_ppo.config import Config
 from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.training_state import FORMAT, TrainingState
+from torch_ppo.learning.agent import Agent, make_agent
+from torch_ppo.running.training_state import FORMAT, TrainingState
+from torch_ppo.settings.config import Config
 
 # What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.
 DAMAGED = (

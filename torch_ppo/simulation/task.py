@@ -14,7 +14,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.physics import Physics, load_model, make_physics
+from torch_ppo.simulation.physics import Physics, load_model, make_physics
 
 Memory = dict[str, Tensor]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_ppo import distribution
-from torch_ppo.agent import Agent, Observation
-from torch_ppo.config import Config
-from torch_ppo.env import Env
-from torch_ppo.losses import LossInputs
-from torch_ppo.noise import Noise
+from torch_ppo.formulas import distribution
+from torch_ppo.formulas.losses import LossInputs
+from torch_ppo.formulas.noise import Noise
+from torch_ppo.learning.agent import Agent, Observation
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import time
 import torch
 from torch import Tensor
 
-from torch_ppo.agent import Agent
-from torch_ppo.env import Env
-from torch_ppo.noise import Noise
+from torch_ppo.formulas.noise import Noise
+from torch_ppo.learning.agent import Agent
+from torch_ppo.simulation.env import Env
 
 # Policy steps that are recorded as one graph, at most.
 MAX_STEPS_PER_CALL = 25

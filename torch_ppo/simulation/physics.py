@@ -111,10 +111,10 @@ def make_physics(
     if engine == "auto":
         engine = "warp" if device.type == "cuda" else "mujoco"
     if engine == "mujoco":
-        from torch_ppo.physics_mujoco import MujocoPhysics
+        from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 
         return MujocoPhysics(model, num_envs, device=device)
     # Imported here because Warp takes more than a second to start and a CPU run does not need it.
-    from torch_ppo.physics_warp import WarpPhysics
+    from torch_ppo.simulation.warp_engine import WarpPhysics
 
     return WarpPhysics(model, num_envs, device=device, capture=capture, nconmax=nconmax, njmax=njmax)

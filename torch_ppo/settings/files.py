@@ -8,9 +8,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from torch_ppo.config import Config
-from torch_ppo.config_checks import check_type
 from torch_ppo.errors import ConfigError, did_you_mean
+from torch_ppo.settings.checks import check_type
+from torch_ppo.settings.config import Config
 
 
 def config_names() -> list[str]:

@@ -9,9 +9,9 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from torch_ppo.capture import capture_warp
-from torch_ppo.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
-from torch_ppo.randomization import ModelFields, with_derived_fields
+from torch_ppo.simulation.capture import capture_warp
+from torch_ppo.simulation.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.simulation.randomization import ModelFields, with_derived_fields
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -21,7 +21,7 @@ CAPACITY_BITS = int(mjw.OverflowType.ALL) & ~int(mjw.OverflowType.ITERATIONS | m
 
 
 class WarpPhysics:
-    """See `torch_ppo.physics` for the contract.
+    """See `torch_ppo.simulation.physics` for the contract.
 
     nconmax:  contacts per world, on average over worlds; None takes MuJoCo Warp's default
     njmax:    constraint rows in each world; None likewise

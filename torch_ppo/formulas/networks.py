@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torch_ppo.distribution import tanh_normal_params
+from torch_ppo.formulas.distribution import tanh_normal_params
 
 Initializer = Callable[..., None]
 

@@ -6,11 +6,11 @@ import types
 import typing
 from typing import Literal
 
-from torch_ppo.distribution import DISTRIBUTIONS
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.networks import ACTIVATIONS, INITIALIZERS
+from torch_ppo.formulas.distribution import DISTRIBUTIONS
+from torch_ppo.formulas.networks import ACTIVATIONS, INITIALIZERS
 
-Config = typing.Any  # torch_ppo.config.Config, which calls `check` and so cannot be imported here
+Config = typing.Any  # torch_ppo.settings.config.Config, which calls `check` and so cannot be imported here
 
 
 def check(config: Config) -> None:

@@ -14,7 +14,7 @@ POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_
 
 
 class RayRenderer:
-    """See `torch_ppo.render.Renderer`. Draws geoms with their textures, and shadows; no sites, tendons or skins."""
+    """See `torch_ppo.showing.render.Renderer`. Draws geoms with their textures, and shadows; no sites, tendons or skins."""
 
     def __init__(self, model: mujoco.MjModel, camera: int, width: int, height: int) -> None:
         self._shape = (height, width, 4)

@@ -8,7 +8,7 @@ Long, because it is one list of fields with a line of help each.
 from dataclasses import dataclass
 from typing import Literal
 
-from torch_ppo.config_checks import check
+from torch_ppo.settings.checks import check
 
 
 @dataclass(frozen=True, kw_only=True)

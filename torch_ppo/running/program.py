@@ -14,7 +14,10 @@ from types import FrameType
 import torch
 import tyro
 
-from torch_ppo.checkpoint import (
+from torch_ppo.dialects import read_dialect
+from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.errors import ConfigError, UserError
+from torch_ppo.running.checkpoint import (
     CheckpointError,
     check_folder,
     find_checkpoint,
@@ -23,12 +26,9 @@ from torch_ppo.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from torch_ppo.config import Config
-from torch_ppo.config_file import config_names, read_config, to_toml
-from torch_ppo.dialects import read_dialect
-from torch_ppo.envs import canonical_name, make_task
-from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.training_state import TrainingState
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import config_names, read_config, to_toml
 
 
 @contextlib.contextmanager

@@ -2,11 +2,11 @@
 
 import torch
 
-from torch_ppo import losses
-from torch_ppo.agent import Agent
-from torch_ppo.collect import Batch
-from torch_ppo.config import Config
-from torch_ppo.running_statistics import RunningStatistics
+from torch_ppo.formulas import losses
+from torch_ppo.formulas.running_statistics import RunningStatistics
+from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.collect import Batch
+from torch_ppo.settings.config import Config
 
 # Added to the variance of returns, so that rewards that are always 0 stay 0.
 RETURN_STD_EPS = 1e-8

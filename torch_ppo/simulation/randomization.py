@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_ppo.physics import PhysicsError
+from torch_ppo.simulation.physics import PhysicsError
 
 # What `mj_setConst` computes from masses, inertias, armatures and the rest pose, and a step reads.
 DERIVED_FIELDS = (

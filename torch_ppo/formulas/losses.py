@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_ppo import distribution
-from torch_ppo.distribution import Bijector
+from torch_ppo.formulas import distribution
+from torch_ppo.formulas.distribution import Bijector
 
 
 class LossInputs(NamedTuple):

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from torch_ppo.collect import Collector
-from torch_ppo.update import Learner
+from torch_ppo.learning.collect import Collector
+from torch_ppo.learning.update import Learner
 
 
 def training_step(collector: Collector, learner: Learner) -> Tensor:
@@ -13,7 +13,7 @@ def training_step(collector: Collector, learner: Learner) -> Tensor:
 
 
 def learn(learner: Learner) -> Tensor:
-    """What follows collecting; some options change rewards and episode ends in the batch (`torch_ppo.prepare`).
+    """What follows collecting; some options change rewards and episode ends in the batch (`torch_ppo.learning.prepare`).
 
     The normalizer sees the batch before the SGD passes, so stored log-probabilities and the passes normalise
     differently; only where the KL decides something, the adaptive learning rate or `target_kl`, does it come after

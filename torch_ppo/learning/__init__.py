@@ -1,0 +1,1 @@
+"""The agent, collecting a batch, and learning from it."""

@@ -1,0 +1,1 @@
+"""The configuration: its fields, their rules, its files, and what its numbers amount to."""

@@ -1,0 +1,1 @@
+"""Engines, tasks, and the rules of an episode."""
