@@ -124,9 +124,7 @@ def _load_task(name: str) -> Task:
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute}{did_you_mean(attribute, vars(module))}")
     task = make() if callable(make) else make
     if not isinstance(task, Task):
-        raise ConfigError(
-            f"env is {name!r}, but {attribute} makes a {type(task).__name__}, not a torch_ppo.simulation.task.Task"
-        )
+        raise ConfigError(f"env is {name!r}, but {attribute} makes a {type(task).__name__}, not a torch_ppo.Task")
     return task
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics
-from torch_ppo.simulation.task import Memory, Task
+from torch_ppo import Memory, Physics, Task
 
 CUP_HEIGHT = 0.6  # m, of the cup's rim where qpos is 0
 BALL_HEIGHT = 0.2  # m, of the ball's centre where qpos is 0

@@ -17,8 +17,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics
-from torch_ppo.simulation.task import Memory, Task
+from torch_ppo import Memory, Physics, Task
 
 PROXIMAL, DISTAL, HINGE = 0, 1, 2
 LINK_RANGE = math.radians(110)  # rad, half the width

@@ -21,8 +21,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics, load_model
-from torch_ppo.simulation.task import Memory, Task
+from torch_ppo import Memory, Physics, Task, load_model
 
 from . import joystick as terms
 from . import terrain

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics
-from torch_ppo.simulation.task import Memory, Task
+from torch_ppo import Memory, Physics, Task
 
 from .rewards import tolerance
 

@@ -18,7 +18,7 @@ from torch_ppo.formulas.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.formulas.running_statistics import RunningStatistics
-from torch_ppo.learning.agent import Agent, Observation, make_agent
+from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.learning.collect import Batch, Collector, allocate_batch
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.learning.update import METRICS, Learner, adaptive_learning_rate, per_parameter
@@ -26,6 +26,7 @@ from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation
 
 NETWORKS = ("policy", "value")
 

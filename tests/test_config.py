@@ -7,8 +7,9 @@ import pytest
 
 from torch_ppo.envs import ENVS
 from torch_ppo.errors import ConfigError
-from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import config_names, load_config, read_config, to_toml
+from torch_ppo.settings.plan import summary
 
 
 def test_guide_settings_give_the_known_arithmetic():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.distribution import DISTRIBUTIONS
 from torch_ppo.formulas.networks import ACTIVATIONS, INITIALIZERS
-from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config, to_toml
+from torch_ppo.settings.plan import summary
 
 HINTS = typing.get_type_hints(Config)
 MANY = settings(max_examples=1500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

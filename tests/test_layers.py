@@ -1,6 +1,7 @@
-"""Imports point only downwards: every module has a level and imports only modules of lower levels."""
+"""Rooms stand on one another: a module imports from its own room and from rooms further down, never in a circle."""
 
 import ast
+import graphlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -8,51 +9,29 @@ from pathlib import Path
 
 import pytest
 
+import torch_ppo
+
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"torch_ppo": "torch_ppo", "torch_ppo.dialects": "torch_ppo/dialects", "torch_ppo.envs": "envs"}
 
-# From the bottom. A new module gets a line here, on the lowest level that is above all that it imports.
-LEVELS = (
-    (
-        "errors noise distribution running_statistics episode_metrics late_number capture logger schedules "
-        "envs.joystick envs.rewards envs.terrain"
-    ),
-    "losses networks physics ray_tracer video",
-    "config_checks randomization",
-    "config task",
-    "config_file",
-    "menagerie physics_mujoco physics_warp dialects.parse dialects.reading",
-    "dialects.writing",
-    "dialects.brax dialects.rollout",
-    "dialects.cleanrl dialects.guide dialects.rl_games dialects.rsl_rl dialects.sb3 dialects.skrl",
-    "dialects.practice",
-    "dialects",
-    (
-        "agent envs.acrobot envs.ant envs.ball_in_cup envs.biped envs.cartpole envs.cheetah envs.finger envs.fish "
-        "envs.hopper envs.humanoid envs.pendulum envs.point_mass envs.quadruped envs.reacher envs.swimmer envs.walker"
-    ),
-    "env envs policy",
-    "collect evaluate render",
-    "prepare",
-    "update",
-    "accelerate",
-    "train_step training_state",
-    "checkpoint",
-    "program",
-    "dialects.__main__ export play seeds tasks",
-    "train",
+# From the bottom. Inside a room any order will do that has no circle.
+ROOMS = (
+    "torch_ppo.errors",
+    "torch_ppo.formulas",
+    "torch_ppo.settings",
+    "torch_ppo.dialects",
+    "torch_ppo.simulation",
+    "torch_ppo",  # the face: it names what others promise, and imports it only when it is asked for
+    "torch_ppo.envs",
+    "torch_ppo.showing",
+    "torch_ppo.learning",
+    "torch_ppo.running",
+    "programs",  # what one runs or calls: the modules in front
 )
-LEVEL = {f"torch_ppo.{name}": level for level, names in enumerate(LEVELS) for name in names.split()}
-LEVEL["torch_ppo"] = -1  # the package itself: its version, and where envs/ lies
-
-# The one place where a lower module names higher ones: `make_physics` loads the engine that it is asked for.
-UPWARDS = {
-    ("torch_ppo.simulation.physics", "torch_ppo.simulation.mujoco_engine"),
-    ("torch_ppo.simulation.physics", "torch_ppo.simulation.warp_engine"),
+FOLDERS = {
+    room: "envs" if room == "torch_ppo.envs" else room.replace(".", "/")
+    for room in ROOMS
+    if room.startswith("torch_ppo")
 }
-
-# Modules of formulas: they can be read, tested and reused with torch alone.
-PURE = "distribution losses networks running_statistics schedules noise envs.rewards".split()
 
 
 def sources() -> dict[str, Path]:
@@ -65,6 +44,12 @@ def sources() -> dict[str, Path]:
 
 
 SOURCES = sources()
+
+
+def room_of(module: str) -> str:
+    """The room that a module is in."""
+    inside = [room for room in ROOMS if module == room or (room != "torch_ppo" and module.startswith(f"{room}."))]
+    return inside[0] if inside else "programs"
 
 
 def imports(module: str) -> Iterator[str]:
@@ -82,27 +67,29 @@ def imports(module: str) -> Iterator[str]:
                 yield base
 
 
-def test_every_module_has_a_level():
-    assert SOURCES.keys() == LEVEL.keys()
+def ours(module: str) -> set[str]:
+    """Our modules that a module imports."""
+    return {name for name in imports(module) if name.split(".")[0] == "torch_ppo"}
 
 
-@pytest.mark.parametrize("module", SOURCES)
+@pytest.mark.parametrize("module", sorted(SOURCES.keys() - {"torch_ppo"}))
 def test_imports_point_downwards(module):
+    for imported in ours(module):
+        assert ROOMS.index(room_of(imported)) <= ROOMS.index(room_of(module)), f"{module} imports {imported}"
+
+
+def test_no_circles():
+    """In all of the house, and so inside each room."""
+    graph = {module: ours(module) - {"torch_ppo"} for module in SOURCES if module != "torch_ppo"}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if room_of(module) == "torch_ppo.formulas"])
+def test_formulas_import_torch_only(module):
+    """They can be read, tested and reused with torch alone."""
     for imported in imports(module):
-        if imported.split(".")[0] == "torch_ppo" and (module, imported) not in UPWARDS:
-            assert LEVEL[imported] < LEVEL[module], f"{module} imports {imported}"
-
-
-def test_exceptions_exist():
-    assert {pair for pair in UPWARDS if pair[1] in imports(pair[0])} == UPWARDS
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_formulas_need_only_torch(name):
-    for imported in imports(f"torch_ppo.{name}"):
         top = imported.split(".")[0]
-        pure = imported.removeprefix("torch_ppo.") in PURE
-        assert pure or top in {"torch", "numpy"} or top in sys.stdlib_module_names, f"{name} imports {imported}"
+        assert room_of(imported) == "torch_ppo.formulas" or top == "torch" or top in sys.stdlib_module_names, imported
 
 
 def importers(*packages: str) -> set[str]:
@@ -114,17 +101,38 @@ def importers(*packages: str) -> set[str]:
     return {module for module in SOURCES if any(map(wanted, imports(module)))}
 
 
-def test_tasks_are_known_only_to_the_trainer_and_the_programs():
+def test_tasks_are_known_only_to_the_programs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    assert outside == {"torch_ppo.train", "torch_ppo.running.program", "torch_ppo.play", "torch_ppo.tasks"}
+    outside = {module for module in outside if room_of(module) != "programs"}
+    assert outside == {"torch_ppo", "torch_ppo.running.program"}
 
 
 def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():
     assert importers("warp", "mujoco_warp") == {
-        f"torch_ppo.{name}" for name in ("capture", "physics_warp", "ray_tracer")
+        "torch_ppo.simulation.capture",
+        "torch_ppo.simulation.warp_engine",
+        "torch_ppo.showing.ray_tracer",
     }
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if module.startswith("torch_ppo.envs.")])
+def test_tasks_are_written_with_the_public_face(module):
+    """As a user's are: what they import of ours is promised."""
+    assert {name for name in ours(module) if not name.startswith("torch_ppo.envs")} <= {"torch_ppo"}
 
 
 def test_our_folders_are_imported_through_the_package():
     """`envs` and `configs` at top level would be somebody else's, and are not there in a wheel."""
     assert importers("envs", "configs") == set()
+
+
+def test_face_for_editors_is_the_face():
+    """What type checkers read in torch_ppo/__init__.py is what it gives at run time."""
+    tree = ast.parse(SOURCES["torch_ppo"].read_text())
+    told = {
+        alias.asname: node.module.removeprefix("torch_ppo.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("torch_ppo")
+        for alias in node.names
+    }
+    assert told == torch_ppo.FACE

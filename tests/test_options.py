@@ -18,8 +18,9 @@ from torch_ppo.learning.update import METRICS, per_parameter
 from torch_ppo.running import accelerate
 from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, preset_names, read_config
+from torch_ppo.settings.plan import summary
 
 # Two unrolls of 5 steps per env and training step; episodes end by the task's limit or after 7 steps.
 TINY = {

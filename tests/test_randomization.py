@@ -12,8 +12,9 @@ from torch_ppo.envs.hopper import Hopper
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.engines import make_physics
 from torch_ppo.simulation.env import Env
-from torch_ppo.simulation.physics import PhysicsError, make_physics
+from torch_ppo.simulation.physics import PhysicsError
 
 NUM_ENVS, NUM_SUBSTEPS = 5, 40
 both_engines = pytest.mark.parametrize("engine", ["mujoco", "warp"])

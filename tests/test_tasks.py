@@ -58,7 +58,7 @@ def test_own_task_from_a_module(own, monkeypatch):
     [
         ("{folder}/nothing.py:Mine", "there is no file"),
         ("{file}:Yours", "has no Yours"),
-        ("{file}:number", "makes a int, not a torch_ppo.simulation.task.Task"),
+        ("{file}:number", "makes a int, not a torch_ppo.Task"),
         ("no_such_package.tasks:Mine", "there is no module no_such_package"),
         ("CartpolBalance", "there is no env"),
     ],

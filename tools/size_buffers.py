@@ -25,12 +25,11 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.envs import ENVS, make_task
-from torch_ppo.learning.agent import Observation
+from torch_ppo.errors import user_errors
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.program import user_errors
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import Physics
-from torch_ppo.simulation.task import Task
+from torch_ppo.simulation.task import Observation, Task
 
 ROOMY = 512  # contacts and rows per world while Warp is counting
 ROWS_PADDED_TO = 16  # rows that MuJoCo Warp stores at least, and in multiples of

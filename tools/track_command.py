@@ -15,10 +15,9 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.envs import make_task
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.program import user_errors
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 

@@ -17,10 +17,10 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
-from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint, write_atomically
-from torch_ppo.running.program import user_errors
+from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.running.disk import write_atomically
 
 TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
 

@@ -11,8 +11,6 @@ Where there is a display, MuJoCo's viewer shows one env in real time until it is
 import contextlib
 import dataclasses
 import time
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,16 +22,13 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.envs import canonical_name, make_task
-from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.formulas.noise import GeneratorNoise
-from torch_ppo.learning.agent import Observation, obs_keys
-from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.program import user_errors
+from torch_ppo.errors import ConfigError, UserError, user_errors
+from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import load_config
 from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.video import check_video, write_video
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation
 
 FRAMES_PER_SECOND = 25  # of a video, about: frames are whole steps apart
 
@@ -90,40 +85,44 @@ class Played:
 def make_player(arguments: PlayArguments) -> Played:
     """The task and policy that the arguments name; UserError where they do not fit."""
     generator = torch.Generator().manual_seed(arguments.seed)
-    checkpoint, config = {}, None
     if (arguments.run is None) == (arguments.policy is None):
         raise PlayError("say what to play: a run folder, checkpoint or policy.pt, or --env cartpole --policy random")
-    exported = arguments.run is not None and is_torchscript(arguments.run)
-    if arguments.stochastic and (exported or arguments.run is None):
+    if arguments.stochastic and (arguments.run is None or is_torchscript(arguments.run)):
         raise PlayError(
             "--stochastic needs a run folder or a checkpoint; an exported policy has the most likely actions"
         )
-    if exported:
-        config = config_beside(arguments.run)
-    elif arguments.run is not None:
-        checkpoint = load_checkpoint(find_checkpoint(arguments.run, arguments.checkpoint))
-        config = Config(**checkpoint["config"])
+    policy = config = None
+    if arguments.run is not None:
+        policy = load_policy(arguments.run, checkpoint=arguments.checkpoint, deterministic=not arguments.stochastic)
+        config = policy.config
     name = canonical_name(arguments.env or (config.env if config else ""))
     if not name:
         raise PlayError("the task is not known; --env cartpole, say, would name it")
     env = make_env(name, config, generator, arguments.engine)
-    if arguments.policy is not None:
+    if policy is None:
         return Played(name, simple_policy(arguments.policy, env.action_dim, generator), env)
-    if exported:
-        return Played(name, exported_policy(arguments.run, config or Config(num_timesteps=1), env), env)
-    found, expected = (
-        (env.observation_sizes, env.action_dim),
-        (checkpoint["observation_sizes"], checkpoint["action_dim"]),
-    )
-    if found != expected:
+    check_fit(policy, name, env)
+    return Played(name, lambda observation: policy(observation, generator), env)
+
+
+def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
+    """PlayError if the policy was not made for observations and actions as in `env`."""
+    if policy.observation_sizes is not None:
+        if (policy.observation_sizes, policy.action_dim) != (env.observation_sizes, env.action_dim):
+            raise PlayError(
+                f"{policy.path} observes {policy.observation_sizes} and has {policy.action_dim} actions, but {name} "
+                f"gives {env.observation_sizes} and takes {env.action_dim}"
+            )
+        return
+    try:  # an exported policy does not say; it shows
+        shape = tuple(policy(env.observation).shape)
+    except RuntimeError:
+        shape = None
+    if shape != (1, env.action_dim):
         raise PlayError(
-            f"{arguments.run} observes {expected[0]} and has {expected[1]} actions, but {name} gives {found[0]} and "
-            f"takes {found[1]}"
+            f"{policy.path} does not fit: the task has an observation of "
+            f"{env.observation_sizes[policy.key_in(env.observation)]} and {env.action_dim} actions"
         )
-    agent, noise = agent_from_checkpoint(checkpoint), GeneratorNoise(generator)
-    if not arguments.stochastic:
-        return Played(name, agent.mode, env)
-    return Played(name, lambda observation: agent.sample(observation, noise.normal(1, env.action_dim)), env)
 
 
 def make_env(name: str, config: Config | None, generator: torch.Generator, engine: str) -> Env:
@@ -141,20 +140,6 @@ def make_env(name: str, config: Config | None, generator: torch.Generator, engin
     )
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether the file is an exported policy rather than a checkpoint."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
-
-
-def config_beside(path: Path) -> Config | None:
-    """The configuration in the folder of an exported policy, if it is a run's."""
-    file = path.with_name("config.toml")
-    return load_config(str(file)) if file.is_file() else None
-
-
 def simple_policy(kind: str, action_dim: int, generator: torch.Generator) -> Act:
     """Actions `(1, action_dim)` that are uniform in [-1, 1] ("random") or 0 ("zero")."""
 
@@ -164,23 +149,6 @@ def simple_policy(kind: str, action_dim: int, generator: torch.Generator) -> Act
         return 2 * torch.rand(1, action_dim, generator=generator) - 1
 
     return act
-
-
-def exported_policy(path: Path, config: Config, env: Env) -> Act:
-    """A TorchScript policy; PlayError if it cannot act in `env`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
-        policy = torch.jit.load(str(path)).eval()
-    key, _ = obs_keys(config, env.observation_sizes)
-    try:
-        shape = tuple(policy(env.observation[key]).shape)
-    except RuntimeError:
-        shape = None
-    if shape != (1, env.action_dim):
-        raise PlayError(
-            f"{path} does not fit: the task has an observation of {env.observation_sizes[key]} and {env.action_dim} actions"
-        )
-    return lambda observation: policy(observation[key])
 
 
 def num_steps(arguments: PlayArguments, seconds_per_step: float) -> int | None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import tyro
 
-from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.running.program import parse_arguments, user_errors
+from torch_ppo.errors import ConfigError, did_you_mean, user_errors
+from torch_ppo.running.program import parse_arguments
 from torch_ppo.settings.config import Config
 
 DEFAULT = "default"

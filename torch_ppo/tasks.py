@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
-from torch_ppo.running.program import user_errors
+from torch_ppo.errors import user_errors
 from torch_ppo.simulation.env import Env
 
 

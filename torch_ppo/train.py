@@ -16,15 +16,11 @@ from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.policy import Params, params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
-from torch_ppo.running.checkpoint import (
-    agent_from_checkpoint,
-    check_folder,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
+from torch_ppo.running.disk import check_folder
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.config import Config, summary
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.plan import summary
 from torch_ppo.simulation.env import RandomizationFn
 from torch_ppo.simulation.task import Task
 
@@ -233,9 +229,11 @@ def save_extra(state: TrainingState, best: bool) -> None:
 def main() -> None:
     """The program `python -m torch_ppo.train`."""
     # Only the program needs these, and TensorBoard takes a while to import.
+    from torch_ppo.errors import user_errors
     from torch_ppo.export import export_policy
     from torch_ppo.running.logger import MetricsLog, Progress
-    from torch_ppo.running.program import StopRequest, open_run, parse_arguments, user_errors
+    from torch_ppo.running.program import open_run, parse_arguments
+    from torch_ppo.running.signals import StopRequest
 
     started = time.perf_counter()
     with user_errors(), StopRequest().listening() as stop:

@@ -9,9 +9,10 @@ import sys
 
 from torch_ppo.dialects import DIALECTS, read_dialect, write_dialect
 from torch_ppo.dialects.reading import Reading
-from torch_ppo.running.program import user_errors
-from torch_ppo.settings.config import Config, summary
+from torch_ppo.errors import user_errors
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
+from torch_ppo.settings.plan import summary
 
 
 def settings_toml(reading: Reading) -> str:

@@ -10,8 +10,8 @@ from torch_ppo.formulas import distribution
 from torch_ppo.formulas.networks import INITIALIZERS, make_ppo_networks
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.task import Observation
 
-Observation = dict[str, Tensor]
 NetworkFactory = Callable[[int, int, int], tuple[nn.Module, nn.Module]]
 
 

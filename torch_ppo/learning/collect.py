@@ -10,9 +10,10 @@ from torch import Tensor
 from torch_ppo.formulas import distribution
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
-from torch_ppo.learning.agent import Agent, Observation
+from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation
 
 
 @dataclass(frozen=True)

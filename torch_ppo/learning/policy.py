@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from torch_ppo.formulas import distribution
-from torch_ppo.learning.agent import Agent, Observation
+from torch_ppo.learning.agent import Agent
+from torch_ppo.simulation.task import Observation
 
 Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 

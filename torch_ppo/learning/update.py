@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch_ppo.formulas import losses, schedules
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
-from torch_ppo.learning.agent import Agent, Observation
+from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.collect import Batch
 from torch_ppo.learning.prepare import Preparation
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.task import Observation
 
 METRICS = (*losses.METRICS, "grad_norm", "learning_rate", "skipped_fraction")
 # What target_kl is multiplied by; the factor of Spinning Up and Stable-Baselines3.

@@ -1,9 +1,7 @@
 """Checkpoint files: written whole or not at all, read without running code."""
 
 import io
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.errors import ConfigError, UserError
+from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import Agent, make_agent
+from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.training_state import FORMAT, TrainingState
 from torch_ppo.settings.config import Config
 
@@ -25,29 +24,6 @@ DAMAGED = (
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or of something else."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name, syncs, then renames: a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def check_folder(path: Path, setting: str) -> None:
-    """ConfigError if a file is where the folder `path` of a setting, or one above it, should be."""
-    for folder in (path, *path.parents):
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{setting} {path}: {folder} is a file")
 
 
 def save_checkpoint(checkpoint: dict[str, object], *paths: Path) -> None:

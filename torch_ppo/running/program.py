@@ -1,44 +1,23 @@
-"""What the programs share and the library does not need: arguments, run folders, signals, the user's errors."""
+"""The arguments of a training run, and opening the run that they ask for."""
 
 import argparse
-import contextlib
 import dataclasses
-import signal
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 import tyro
 
 from torch_ppo.dialects import read_dialect
 from torch_ppo.envs import canonical_name, make_task
-from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.running.checkpoint import (
-    CheckpointError,
-    check_folder,
-    find_checkpoint,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-    write_atomically,
-)
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, restore
+from torch_ppo.running.disk import check_folder
+from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import config_names, read_config, to_toml
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """A UserError inside ends the program with its one line and exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+from torch_ppo.settings.files import config_names, read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +123,7 @@ def _read_in_dialect(known: argparse.Namespace) -> dict[str, object]:
     return reading.settings
 
 
-def open_run(parsed: tuple[TrainArguments, str]) -> tuple["RunFolder", TrainingState, str]:
+def open_run(parsed: tuple[TrainArguments, str]) -> tuple[RunFolder, TrainingState, str]:
     """The run folder, the state to train from, and a few lines to introduce the run.
 
     Everything that can be wrong is found before the folder is made.
@@ -195,71 +174,3 @@ def _refuse_changes(given: Config, config: Config) -> None:
                 f"--{flag} cannot change in a resumed run (it has {getattr(config, field.name)!r}); start a new run "
                 f"with --restore-checkpoint-path"
             )
-
-
-class RunFolder:
-    """Where a run keeps its files; see docs/design.md section 6."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self.policy = path / "policy.pt"
-
-    @classmethod
-    def for_new_run(cls, path: Path | None, config: Config) -> "RunFolder":
-        """Checks that the folder is free; creates nothing yet."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = path or Path("runs") / f"{config.env.rpartition(':')[2]}-{stamp}-s{config.seed}"
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            what = "is not empty" if path.is_dir() else "is a file"
-            raise ConfigError(f"--run-dir {path} {what}; name a new folder, or --resume a run")
-        check_folder(path, "--run-dir")
-        return cls(path)
-
-    def create(self, config: Config) -> None:
-        """Makes the folder and writes the resolved configuration."""
-        try:
-            self.checkpoints.mkdir(parents=True)
-            self.write_config(config)
-        except OSError as error:
-            raise ConfigError(f"--run-dir {self.path} cannot be written: {error.strerror}") from None
-
-    def write_config(self, config: Config) -> None:
-        """config.toml; `--config` on it repeats the run."""
-        write_atomically(self.path / "config.toml", to_toml(config).encode())
-
-    def checkpoint(self, preferred: str) -> Path:
-        """The `preferred` checkpoint, or the last one."""
-        path = self.checkpoints / f"{preferred}.pt"
-        return path if path.exists() else self.checkpoints / "last.pt"
-
-    def save(self, state: TrainingState, *, named: bool, best: bool) -> None:
-        """Writes last.pt; also <env steps>.pt if `named`, and best.pt if `best`."""
-        # last.pt last: a crash in between must not lose a best.pt that last.pt knows of.
-        names = [f"{state.env_steps}"] * named + ["best"] * best + ["last"]
-        save_checkpoint(state.checkpoint(), *(self.checkpoints / f"{name}.pt" for name in names))
-
-
-class StopRequest:
-    """Ctrl-C and SIGTERM: the first asks to stop after the training step, the second stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: str | None = None
-        self.number = 0
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal, self.number = signal.Signals(number).name, number
-        print(f"\n{self.signal}: stopping after this training step; once more stops at once", flush=True)
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
-        """Installs the handlers for the duration."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._handle) for number in numbers]
-        try:
-            yield self
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)

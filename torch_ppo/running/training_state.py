@@ -9,13 +9,14 @@ from torch import Tensor
 
 import torch_ppo
 from torch_ppo.errors import ConfigError
-from torch_ppo.formulas.noise import GeneratorNoise, make_generators
+from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import NetworkFactory, make_agent
 from torch_ppo.learning.collect import Collector, allocate_batch
 from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_number import LateNumber
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn

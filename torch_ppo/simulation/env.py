@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
-from torch_ppo.learning.agent import Observation
 from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write
-from torch_ppo.simulation.task import Task
+from torch_ppo.simulation.task import Observation, Task
 
 RandomizationFn = Callable[[Physics, torch.Generator], dict[str, Tensor]]
 

@@ -14,9 +14,11 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics, load_model, make_physics
+from torch_ppo.simulation.engines import make_physics
+from torch_ppo.simulation.physics import Physics, load_model
 
 Memory = dict[str, Tensor]
+Observation = dict[str, Tensor]
 
 
 class Task:
@@ -85,7 +87,7 @@ class Task:
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         """Advances `memory` after the physics has stepped."""
 
-    def observe(self, physics: Physics, memory: Memory) -> Tensor | dict[str, Tensor]:
+    def observe(self, physics: Physics, memory: Memory) -> Tensor | Observation:
         """Observation `(num_envs, obs_dim)`, or a dict of several."""
         raise NotImplementedError
 

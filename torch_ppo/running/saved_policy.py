@@ -1,0 +1,125 @@
+"""Policies from files: a run's folder, a checkpoint, or an exported policy."""
+
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torch_ppo.errors import UserError
+from torch_ppo.learning.agent import Agent
+from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
+from torch_ppo.simulation.task import Observation
+
+
+class PolicyError(UserError):
+    """A policy that cannot be loaded as asked, or that is given an observation of another size."""
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy from a file: `policy(observation)` gives the action `(..., action_dim)`.
+
+    path:               the file that was read
+    act:                what computes it, from the one observation that the policy sees `(..., obs_dim)` and a generator
+    obs_key:            which of a task's observations that is; None where the file does not say
+    config:             the run's configuration, if it is known
+    observation_sizes:  size of each of the task's observations; None where the file does not say (an exported policy)
+    action_dim:         size of an action; None likewise
+    env_steps:          how far training was; None likewise
+    """
+
+    path: Path
+    act: Callable[[Tensor, torch.Generator | None], Tensor]
+    obs_key: str | None = None
+    config: Config | None = None
+    observation_sizes: dict[str, int] | None = None
+    action_dim: int | None = None
+    env_steps: int | None = None
+
+    def __call__(self, observation: Tensor | Observation, generator: torch.Generator | None = None) -> Tensor:
+        """The action for an observation `(..., obs_dim)`, or for a dict of a task's observations.
+
+        `generator` is used only by a policy that samples. PolicyError for an observation of another size.
+        """
+        if isinstance(observation, dict):
+            observation = observation[self.key_in(observation)]
+        if self.observation_sizes is not None and observation.shape[-1:] != (self.observation_sizes[self.obs_key],):
+            raise PolicyError(
+                f"{self.path} sees observations (..., {self.observation_sizes[self.obs_key]}), "
+                f"not {tuple(observation.shape)}"
+            )
+        with torch.no_grad():
+            return self.act(observation, generator)
+
+    def key_in(self, observation: Observation) -> str:
+        """Which of several observations the policy sees; of one there is no choice, as in Brax."""
+        if len(observation) == 1:
+            return next(iter(observation))
+        if self.obs_key not in observation:
+            raise PolicyError(f"{self.path} sees {self.obs_key!r}, which is not among {', '.join(observation)}")
+        return self.obs_key
+
+
+def load_policy(path: Path | str, *, checkpoint: str = "best", deterministic: bool = True) -> SavedPolicy:
+    """The policy of a run folder, a checkpoint file, or an exported TorchScript file, on the CPU.
+
+    checkpoint:     which one of a run folder: best or last
+    deterministic:  most likely actions; False samples, as in training, which an exported policy cannot
+
+    Raises UserError where there is no such policy. Reading runs no code of the file, unless it is TorchScript.
+    """
+    path = Path(path)
+    if is_torchscript(path):
+        if not deterministic:
+            raise PolicyError(
+                f"{path} is an exported policy, which has the most likely actions; a checkpoint can sample"
+            )
+        return _exported(path)
+    path = find_checkpoint(path, checkpoint)
+    saved = load_checkpoint(path)
+    agent = agent_from_checkpoint(saved)
+    return SavedPolicy(
+        path,
+        _mode(agent) if deterministic else _sample(agent, saved["action_dim"]),
+        agent.policy_obs_key,
+        Config(**saved["config"]),
+        saved["observation_sizes"],
+        saved["action_dim"],
+        saved["env_steps"],
+    )
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is an exported policy rather than a checkpoint."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _exported(path: Path) -> SavedPolicy:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
+        module = torch.jit.load(str(path)).eval()
+    beside = path.with_name("config.toml")
+    config = load_config(str(beside)) if beside.is_file() else None
+    key = config.policy_obs_key if config else Config.policy_obs_key
+    return SavedPolicy(path, lambda observation, generator: module(observation), key, config)
+
+
+def _mode(agent: Agent) -> Callable[[Tensor, torch.Generator | None], Tensor]:
+    return lambda observation, generator: agent.mode({agent.policy_obs_key: observation})
+
+
+def _sample(agent: Agent, action_dim: int) -> Callable[[Tensor, torch.Generator | None], Tensor]:
+    def act(observation: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(*observation.shape[:-1], action_dim, generator=generator)
+        return agent.sample({agent.policy_obs_key: observation}, noise)
+
+    return act
