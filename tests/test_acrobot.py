@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.suite_comparison import compare_starts, compare_with_suite
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite
 from torch_ppo.envs.acrobot import Acrobot
 
 

@@ -3,7 +3,7 @@
 import mujoco
 import pytest
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.ball_in_cup import BallInCup
 
 

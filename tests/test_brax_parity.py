@@ -1,4 +1,4 @@
-"""Our functions against numbers that Brax computed; see tests/golden_data.py for the fixtures.
+"""Our functions against numbers that Brax computed; see tests/helpers/golden_data.py for the fixtures.
 
 Tests call what training calls. Randomness is replayed through `Noise`; in float64, tolerances leave room for
 rounding only.
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import torch_ppo
-from tests.golden_data import ARRAYS, Case, RecordedNoise, cases, flatten, unflatten
-from tests.toy import ToyTask
+from tests.helpers.golden_data import ARRAYS, Case, RecordedNoise, cases, flatten, unflatten
+from tests.helpers.toy import ToyTask
 from torch_ppo.formulas import distribution, losses
 from torch_ppo.formulas.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.formulas.losses import LossInputs

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env, put_state
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env, put_state
 from torch_ppo.envs.cheetah import Cheetah
 
 # Warp solves contacts in float32.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env, put_state
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env, put_state
 from torch_ppo.envs.finger import EASY_TARGET, HARD_TARGET, HINGE, LINK_RANGE, TIP_RADIUS, Finger, touches
 
 TASKS = {"spin": None, "turn_easy": EASY_TARGET, "turn_hard": HARD_TARGET}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.fish import Fish
 
 

@@ -6,7 +6,7 @@ Our C MuJoCo starts the solver cold at every control step, the suite's warm; War
 import pytest
 import torch
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.humanoid import RUN_SPEED, WALK_SPEED, Humanoid
 
 SPEEDS = {"stand": 0.0, "walk": WALK_SPEED, "run": RUN_SPEED}

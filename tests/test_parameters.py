@@ -1,7 +1,6 @@
 """No parameter is accepted and ignored: each one, changed alone, changes what a run computes or reports."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ import torch
 from torch import Tensor
 
 import torch_ppo
-from tests.test_train import BRAX_DEFAULTS
-from tests.toy import ToyTask
+from tests.helpers.brax_arguments import BRAX
+from tests.helpers.toy import ToyTask
 from tools import parameters_table
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.settings.config import Config
@@ -108,35 +107,16 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
 
 # Those that do not change what a tiny run on this machine computes, and the test that shows what each does.
 ELSEWHERE = {
-    "env": "tests/test_every_task.py::test_every_task_has_a_configuration",
-    "save_checkpoint_path": "tests/test_train.py::test_save_and_restore_checkpoint_path",
-    "restore_checkpoint_path": "tests/test_train.py::test_save_and_restore_checkpoint_path",
-    "restore_value_fn": "tests/test_train.py::test_restore_params",
-    "device": "tests/test_program.py::test_no_cuda",
-    "physics": "tests/test_every_task.py::test_engines_agree",
-    "capture": "tests/test_accelerate.py::test_every_level_of_capture_gives_the_same",
-    "compile": "tests/test_accelerate.py::test_compiled_training_is_the_same_but_for_rounding",
-    "matmul_precision": "tests/test_accelerate.py::test_high_precision_is_the_highest_on_the_cpu",
+    "env": "tests/envs/test_every_task.py::test_every_task_has_a_configuration",
+    "save_checkpoint_path": "tests/programs/test_train.py::test_save_and_restore_checkpoint_path",
+    "restore_checkpoint_path": "tests/programs/test_train.py::test_save_and_restore_checkpoint_path",
+    "restore_value_fn": "tests/programs/test_train.py::test_restore_params",
+    "device": "tests/running/test_program.py::test_no_cuda",
+    "physics": "tests/envs/test_every_task.py::test_engines_agree",
+    "capture": "tests/running/test_accelerate.py::test_every_level_of_capture_gives_the_same",
+    "compile": "tests/running/test_accelerate.py::test_compiled_training_is_the_same_but_for_rounding",
+    "matmul_precision": "tests/running/test_accelerate.py::test_high_precision_is_the_highest_on_the_cpu",
     "torch_threads": "tests/test_parameters.py::test_torch_threads",
-}
-
-# Fields that Brax 0.14.2 has, in `ppo.train` or in `make_ppo_networks`. The others are ours.
-BRAX = BRAX_DEFAULTS.keys() | {
-    "num_timesteps",
-    "policy_hidden_layer_sizes",
-    "value_hidden_layer_sizes",
-    "activation",
-    "policy_obs_key",
-    "value_obs_key",
-    "distribution_type",
-    "noise_std_type",
-    "init_noise_std",
-    "state_dependent_std",
-    "mean_clip_scale",
-    "policy_network_kernel_init_fn",
-    "value_network_kernel_init_fn",
-    "mean_kernel_init_fn",
-    "num_quantiles",
 }
 
 
@@ -200,16 +180,15 @@ def test_parameter_acts(name):
 
 def test_the_page_is_that_of_the_code():
     written = parameters_table.PAGE.read_text()
-    assert written == parameters_table.page(BRAX, ELSEWHERE), "python -m tools.parameters_table writes it anew"
+    assert written == parameters_table.page(BRAX), "python -m tools.parameters_table writes it anew"
     assert parameters_table.INTERACTIONS.keys() <= Config.__dataclass_fields__.keys()
     assert parameters_table.CALL_ARGUMENTS.keys() == parameters_table.train_arguments()
 
 
-def test_tests_named_on_the_page_exist():
-    named = re.findall(r"`(\w+\.py)::(\w+)", parameters_table.PAGE.read_text())
-    assert len(named) > 70
-    for file, function in named:
-        assert f"def {function}(" in Path(__file__).with_name(file).read_text(), function
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_tests_elsewhere_exist(name):
+    file, _, function = ELSEWHERE[name].partition("::")
+    assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text()
 
 
 def test_torch_threads(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import compare_starts, compare_with_suite, make_env
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, make_env
 from torch_ppo.envs.swimmer import Swimmer
 
 

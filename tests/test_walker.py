@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.suite_comparison import compare_starts, compare_with_suite, put_state
+from tests.helpers.suite_comparison import compare_starts, compare_with_suite, put_state
 from torch_ppo.envs.walker import RUN_SPEED, WALK_SPEED, Walker
 
 TASKS = {"stand": 0.0, "walk": WALK_SPEED, "run": RUN_SPEED}

@@ -67,28 +67,13 @@ INTERACTIONS = {
 
 # Arguments of the library call alone.
 CALL_ARGUMENTS = {
-    "environment": ("a task, or the name of one", "tests/test_train.py::test_learns_to_balance"),
-    "eval_env": ("task for evaluation, if another one", "tests/test_train.py::test_evaluation_task"),
-    "network_factory": (
-        "dict of the fields under Networks, by Brax's names, or a function that makes the modules",
-        "tests/test_train.py::test_network_factory",
-    ),
-    "randomization_fn": (
-        "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
-        "tests/test_randomization.py::test_library_call_takes_a_randomization_fn",
-    ),
-    "progress_fn": (
-        "called with env steps and metrics at every report",
-        "tests/test_train.py::test_callbacks_come_in_the_order_of_brax",
-    ),
-    "policy_params_fn": (
-        "called with env steps, make_policy and params before every report",
-        "tests/test_train.py::test_callbacks_come_in_the_order_of_brax",
-    ),
-    "restore_params": (
-        "(normalizer, policy, value) to start from; comes before restore_checkpoint_path",
-        "tests/test_train.py::test_restore_params",
-    ),
+    "environment": "a task, or the name of one",
+    "eval_env": "task for evaluation, if another one",
+    "network_factory": "dict of the fields under Networks, by Brax's names, or a function that makes the modules",
+    "randomization_fn": "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
+    "progress_fn": "called with env steps and metrics at every report",
+    "policy_params_fn": "called with env steps, make_policy and params before every report",
+    "restore_params": "(normalizer, policy, value) to start from; comes before restore_checkpoint_path",
 }
 
 HEAD = """# Parameters
@@ -99,7 +84,8 @@ Every field of `Config`: an option of the command line (`--num-envs`), a key of 
 `torch_ppo.train(...)`. Names, meanings and defaults are those of Brax's `ppo.train()` and its network factory; fields marked
 with + are ours, and by default do nothing. What acts only together with something else says so.
 [semantics.md](semantics.md) says what is easily misread.
-`python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)). Tests are files in `tests/`.
+`python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)).
+Each is shown to act by `tests/test_parameters.py`.
 """
 
 
@@ -131,26 +117,27 @@ def shown(value: object) -> str:
     return f"`{value!r}`".replace("'", '"')
 
 
-def page(brax_arguments: set[str], elsewhere: dict[str, str]) -> str:
-    """The whole page.
+def choices(kind: str) -> str:
+    """What a field may be, where its default does not show it."""
+    literal = re.search(r"Literal\[(.+?)\]", kind)
+    if literal is None:
+        return ""
+    return "One of " + literal[1].replace("'", "`") + (" or none. " if "None" in kind else ". ")
 
-    brax_arguments:  names that Brax has
-    elsewhere:       the test of each parameter that `tests/test_parameters.py::test_parameter_acts` does not cover
-    """
+
+def page(brax_arguments: set[str]) -> str:
+    """The whole page. `brax_arguments` are the names that Brax has."""
     parts = [HEAD]
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     for title, fields in sections():
-        parts.append(f"\n## {title}\n\n| parameter | type | default | effect | goes together with | shown by |\n")
-        parts.append("|---|---|---|---|---|---|\n")
+        parts.append(f"\n## {title}\n\n| parameter | default | effect |\n|---|---|---|\n")
         for name, kind, doc in fields:
             own = "" if name in brax_arguments else " +"
-            kind = kind.replace("Literal", "one of ").replace("|", "or").replace("'", '"')
-            test = elsewhere.get(name, "tests/test_parameters.py::test_parameter_acts").removeprefix("tests/")
-            row = (f"`{name}`{own}", kind, shown(defaults[name]), doc, INTERACTIONS.get(name, ""), f"`{test}`")
-            parts.append(f"| {' | '.join(row)} |\n")
-    parts.append("\n## Arguments of the library call only\n\n| argument | meaning | shown by |\n|---|---|---|\n")
-    for name, (meaning, test) in CALL_ARGUMENTS.items():
-        parts.append(f"| `{name}` | {meaning} | `{test.removeprefix('tests/')}` |\n")
+            together = f" *{INTERACTIONS[name]}*" if name in INTERACTIONS else ""
+            parts.append(f"| `{name}`{own} | {shown(defaults[name])} | {choices(kind)}{doc}{together} |\n")
+    parts.append("\n## Arguments of the library call only\n\n| argument | meaning |\n|---|---|\n")
+    for name, meaning in CALL_ARGUMENTS.items():
+        parts.append(f"| `{name}` | {meaning} |\n")
     parts.append("\n## Arguments of Brax that are refused\n\n| argument | accepted | why no other |\n|---|---|---|\n")
     for name, (allowed, reason) in UNSUPPORTED.items():
         parts.append(f"| `{name}` | {', '.join(f'`{value!r}`' for value in allowed)} | {reason} |\n")
@@ -165,9 +152,9 @@ def train_arguments() -> set[str]:
 
 def main() -> None:
     """The program `python -m tools.parameters_table`."""
-    from tests.test_parameters import BRAX, ELSEWHERE
+    from tests.helpers.brax_arguments import BRAX
 
-    PAGE.write_text(page(BRAX, ELSEWHERE))
+    PAGE.write_text(page(BRAX))
     print(PAGE)
 
 

@@ -19,7 +19,7 @@ TINY += "--num-eval-envs 2 --episode-length 20 --device cpu --torch-threads 1".s
 
 def seeds(*arguments, cwd):
     command = [sys.executable, "-m", "torch_ppo.seeds", *TINY, *arguments]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 

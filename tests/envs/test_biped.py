@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import make_env
+from tests.helpers.suite_comparison import make_env
 from torch_ppo.envs import biped
 from torch_ppo.envs.biped import Biped
 

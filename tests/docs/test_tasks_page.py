@@ -13,7 +13,7 @@ from PIL import Image
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Task
 
-PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<language>\w+)\n(?P<code>.*?)\n```", re.DOTALL)
 FILE = re.compile(r"`(?P<name>\w+\.(?:py|xml|toml))` (?:is|has) ")
 

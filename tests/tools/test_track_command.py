@@ -82,7 +82,7 @@ class SlowAgent:
 def test_what_is_measured():
     """Over two seconds, of which one counts: velocities by hand, and a fall of each world every seven steps."""
     arguments = TrackArguments(run=None, seconds=2.0, settle=1.0, num_envs=3)
-    config = {"env": "tests.test_track_command:Puck", "action_repeat": 1}
+    config = {"env": "tests.tools.test_track_command:Puck", "action_repeat": 1}
     found = track(SlowAgent(), config, torch.tensor([0.5, 0.2, -0.5]), arguments)
     torch.testing.assert_close(found.velocity, torch.tensor([0.45, 0.0, 0.25]), rtol=0, atol=0.01)
     torch.testing.assert_close(found.error, torch.tensor([0.05, 0.2, 0.75]), rtol=0, atol=0.01)

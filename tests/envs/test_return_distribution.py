@@ -3,7 +3,7 @@
 The other tests compare step by step from equal states; this one also sees start states, what is carried from step to
 step, and lags. Minutes long, so by hand; RETURNS_JSON names a file for the numbers:
 
-    RETURNS_JSON=docs/results/return_distribution.json python -m pytest -m slow tests/test_return_distribution.py
+    RETURNS_JSON=docs/results/return_distribution.json python -m pytest -m slow tests/envs/test_return_distribution.py
 
 Of 25 tasks one is expected beyond 2 standard errors by chance. So the rule, fixed before the first run: 1000 episodes, and
 where they differ by 2 standard errors or more, 4000 fresh ones decide alone. A task that is equal then fails with a
@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import make_env
+from tests.helpers.suite_comparison import make_env
 from torch_ppo.envs import ENVS, OTHER_NAMES
 from torch_ppo.envs.cartpole import Cartpole
 

@@ -28,7 +28,7 @@ TINY = (
 ).split()
 EVALUATIONS = [0, 2080, 4160]
 COMMAND = [sys.executable, "-m", "torch_ppo.train"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # One thread, as the tests in this process have: sums are in the same order then.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from tests.toy import ToyTask
+from tests.helpers.toy import ToyTask
 from torch_ppo import export
 from torch_ppo.export import ExportError, check_export, export_policy
 from torch_ppo.learning.agent import make_agent

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, distributions, nn
 
 import torch_ppo
-from tests.toy import ToyTask
+from tests.helpers.brax_arguments import BRAX_DEFAULTS
+from tests.helpers.toy import ToyTask
 from torch_ppo.envs import make_task
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
@@ -182,57 +183,6 @@ def test_learns_to_balance():
 
 
 # The library call
-
-# Brax 0.14.2's `ppo.train`: every argument after `environment` and `num_timesteps`, with its default.
-BRAX_DEFAULTS = {
-    "max_devices_per_host": None,
-    "wrap_env": True,
-    "vision": False,
-    "augment_pixels": False,
-    "num_envs": 1,
-    "episode_length": None,
-    "action_repeat": 1,
-    "wrap_env_fn": None,
-    "randomization_fn": None,
-    "learning_rate": 1e-4,
-    "entropy_cost": 1e-4,
-    "discounting": 0.9,
-    "unroll_length": 10,
-    "batch_size": 32,
-    "num_minibatches": 16,
-    "num_updates_per_batch": 2,
-    "num_resets_per_eval": 0,
-    "normalize_observations": False,
-    "normalize_observations_std_eps": 0.0,
-    "normalize_observations_mode": "welford",
-    "normalize_until_count": None,
-    "reward_scaling": 1.0,
-    "clipping_epsilon": 0.3,
-    "clipping_epsilon_value": None,
-    "gae_lambda": 0.95,
-    "max_grad_norm": None,
-    "normalize_advantage": True,
-    "vf_loss_coefficient": 0.5,
-    "bootstrap_on_timeout": False,
-    "use_distributional_critic": False,
-    "desired_kl": 0.01,
-    "learning_rate_schedule": None,
-    "learning_rate_schedule_min_lr": 1e-5,
-    "learning_rate_schedule_max_lr": 1e-2,
-    "seed": 0,
-    "use_pmap_on_reset": True,
-    "num_evals": 1,
-    "eval_env": None,
-    "num_eval_envs": 128,
-    "deterministic_eval": False,
-    "log_training_metrics": False,
-    "training_metrics_steps": None,
-    "save_checkpoint_path": None,
-    "restore_checkpoint_path": None,
-    "restore_params": None,
-    "restore_value_fn": True,
-    "run_evals": True,
-}
 
 
 def test_brax_arguments_and_defaults():

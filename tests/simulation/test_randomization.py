@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import torch_ppo
-from tests.suite_comparison import CPU, make_env
+from tests.helpers.suite_comparison import CPU, make_env
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.envs.hopper import Hopper
 from torch_ppo.errors import ConfigError

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 
+from tests.helpers.dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 from torch_ppo.dialects import convert, write_dialect
 from torch_ppo.dialects.parse import parse, parse_flags, parse_python
 from torch_ppo.dialects.rollout import (

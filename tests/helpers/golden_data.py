@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from torch_ppo.formulas.networks import NormalPolicy
 
-SHIPPED = Path(__file__).parent / "golden" / "brax_golden.npz"
+SHIPPED = Path(__file__).parents[1] / "golden" / "brax_golden.npz"
 FILE = Path(os.environ.get("TORCH_PPO_GOLDEN") or SHIPPED)
 OUTPUTS = {torch.float64: "out64", torch.float32: "out"}
 TOLERANCE = "f32 1e-5 |x|; f64 1e-10 |x|"  # of what no manifest knows

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.toy import ToyTask
+from tests.helpers.toy import ToyTask
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.simulation.env import Env, TaskError
 from torch_ppo.simulation.mujoco_engine import MujocoPhysics

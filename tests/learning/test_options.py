@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.toy import ToyTask
+from tests.helpers.toy import ToyTask
 from torch_ppo.errors import ConfigError
 from torch_ppo.export import export_policy
 from torch_ppo.formulas import losses, schedules

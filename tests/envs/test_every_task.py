@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import make_env
+from tests.helpers.suite_comparison import make_env
 from torch_ppo.envs import ENVS, OTHER_NAMES, make_task
 from torch_ppo.settings.files import config_names, load_config
 from torch_ppo.simulation.task import Task

@@ -5,8 +5,8 @@ import math
 import sys
 
 import pytest
-from dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 
+from tests.helpers.dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 from torch_ppo.dialects import DIALECTS, convert, read_dialect
 from torch_ppo.dialects.__main__ import main
 from torch_ppo.dialects.parse import parse, parse_python

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.suite_comparison import make_env
+from tests.helpers.suite_comparison import make_env
 from torch_ppo.envs.ant import DROP_HEIGHT, MJCF, STAND_HEIGHT, Ant, AntStand
 from torch_ppo.simulation.physics import load_model
 

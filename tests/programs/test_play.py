@@ -1,0 +1,229 @@
+"""A policy is shown as it acts: the right states, in pictures that show them, and the return that it had."""
+
+import contextlib
+import sys
+
+import mujoco
+import mujoco.viewer
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from torch_ppo import play
+from torch_ppo.envs import make_task
+from torch_ppo.export import export_policy
+from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import to_toml
+
+WIDTH, HEIGHT = 64, 48
+
+
+class Pictures:
+    """Instead of a renderer: keeps the states it was asked to draw."""
+
+    def __init__(self):
+        self.states = []
+
+    def draw(self, data):
+        self.states.append(data.qpos.copy())
+        return np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+    def close(self):
+        self.states.append("closed")
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    found = Pictures()
+    monkeypatch.setattr(play, "make_renderer", lambda *arguments: found)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    return found
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run of the pendulum with an untrained last checkpoint, a best one of another seed, and its policy."""
+    for name, seed in {"last": 0, "best": 1}.items():
+        config = Config(
+            env="pendulum_swingup",
+            num_timesteps=1,
+            seed=seed,
+            episode_length=12,
+            action_repeat=2,
+            policy_hidden_layer_sizes=(4,),
+            value_hidden_layer_sizes=(4,),
+            run_evals=False,
+            device="cpu",
+        )
+        state = TrainingState(config, make_task(config.env))
+        save_checkpoint(state.checkpoint(), tmp_path / "run" / "checkpoints" / f"{name}.pt")
+    (tmp_path / "run" / "config.toml").write_text(to_toml(state.config))
+    export_policy(state.agent, tmp_path / "run" / "policy.pt")
+    return tmp_path / "run"
+
+
+def program(monkeypatch, *arguments):
+    """Runs `python -m torch_ppo.play` in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["torch_ppo.play", *map(str, arguments)])
+    try:
+        play.main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_random_policy(pictures, tmp_path, monkeypatch, capsys):
+    """The return and the states are those of the same actions in an env stepped by hand."""
+    monkeypatch.chdir(tmp_path)
+    assert program(monkeypatch, "--env", "PendulumSwingup", "--policy", "random", "--seconds", "1.6") == 0
+    generator = torch.Generator().manual_seed(0)
+    env = play.make_env("pendulum_swingup", None, generator, "mujoco")
+    states, total = [env.physics.qpos[0].numpy().copy()], 0.0
+    for step in range(1, 81):
+        env.step(2 * torch.rand(1, 1, generator=generator) - 1)
+        total += env.reward.item()
+        if step % 2 == 0:
+            states.append(env.physics.qpos[0].numpy().copy())
+    assert pictures.states.pop() == "closed"
+    np.testing.assert_array_equal(np.array(pictures.states), np.array(states))
+    output = capsys.readouterr().out
+    assert f"return {total:.2f} in 80 env steps (not ended)" in output
+    assert "pendulum_swingup.gif: 41 frames of 320x240, 1.6 s" in output
+    with Image.open("pendulum_swingup.gif") as video:
+        assert video.info["duration"] >= 40
+
+
+@pytest.mark.parametrize("what", ["run", "run/checkpoints/best.pt", "run/policy.pt"])
+def test_trained_policy(run_folder, pictures, monkeypatch, capsys, what):
+    """Run folder, checkpoint and exported policy act alike, in episodes of the run's length and action repeat."""
+    monkeypatch.chdir(run_folder.parent)
+    assert program(monkeypatch, what, "--video", "a.gif") == 0
+    agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
+    config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
+    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
+    states, total = [env.physics.qpos[0].numpy().copy()], 0.0
+    with torch.no_grad():
+        for _ in range(6):
+            env.step(agent.mode(env.observation))
+            states.append(env.physics.qpos[0].numpy().copy())
+            total += env.reward.item()
+    assert env.done.all()
+    # The end itself is not seen: env and picture are at the next start then.
+    np.testing.assert_allclose(np.array(pictures.states[:-1]), np.array(states[:-1]), rtol=0, atol=1e-6)
+    assert f"return {total:.2f} in 12 env steps (ended by the time limit)" in capsys.readouterr().out
+
+
+def test_last_checkpoint_and_samples(run_folder, pictures, monkeypatch):
+    played = {}
+    for options in ("", "--checkpoint last", "--stochastic"):
+        assert program(monkeypatch, run_folder, *options.split(), "--video", run_folder / "a.gif") == 0
+        played[options] = np.array(pictures.states[:-1])
+        pictures.states.clear()
+    assert not np.allclose(played[""], played["--checkpoint last"])
+    assert not np.allclose(played[""], played["--stochastic"])
+
+
+def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
+    for engine in ("mujoco", "warp"):
+        arguments = f"--env pendulum_swingup --policy zero --steps 20 --engine {engine} --video {tmp_path}/a.webp"
+        assert program(monkeypatch, *arguments.split()) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("return")]
+    assert len(lines) == 2 and lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "say what to play"),
+        ("run --policy zero", "say what to play"),
+        ("--policy zero", "the task is not known"),
+        ("run/policy.pt --stochastic", "--stochastic needs a run folder or a checkpoint"),
+        ("--policy zero --env pendulum", "there is no env 'pendulum'"),
+        ("nowhere", "no run folder or checkpoint nowhere"),
+        (
+            "run --env cartpole",
+            "best.pt observes {'state': 3} and has 1 actions, but cartpole gives {'state': 5} and takes 1",
+        ),
+        ("run/policy.pt --env cartpole", "policy.pt does not fit: the task has an observation of 5 and 1 actions"),
+        ("run/config.toml", "is not a whole checkpoint"),
+        ("run --steps 3 --seconds 1", "--steps and --seconds"),
+        ("run --steps 0", "--steps 100 would work"),
+        ("run --width 5", "--width is 5, but must be from 16 to 4096"),
+        ("run --camera nose", "--camera is 'nose'"),
+        ("run --video a.avi", "has to end in .gif"),
+    ],
+)
+def test_bad_arguments(run_folder, pictures, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(run_folder.parent)
+    assert program(monkeypatch, *arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    assert pictures.states == [] and not list(run_folder.parent.glob("*.gif"))
+
+
+# The viewer
+
+
+class Viewer:
+    """Instead of MuJoCo's viewer: keeps the states that it was shown, and is closed after some."""
+
+    def __init__(self, model, data, close_after):
+        self.data, self.close_after, self.shown = data, close_after, []
+        self.cam = mujoco.MjvCamera()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.shown.append("closed")
+
+    def is_running(self):
+        return len(self.shown) < self.close_after
+
+    def lock(self):
+        return contextlib.nullcontext()
+
+    def sync(self):
+        self.shown.append(self.data.qpos.copy())
+
+
+def test_viewer(run_folder, monkeypatch, capsys):
+    """The states of the run's policy, one after another in real time, until the window is closed."""
+    viewers = []
+
+    def launch_passive(model, data, **options):
+        viewers.append(Viewer(model, data, close_after=8))
+        return viewers[0]
+
+    monkeypatch.setenv("DISPLAY", ":7")
+    monkeypatch.setattr(mujoco.viewer, "launch_passive", launch_passive)
+    monkeypatch.setattr(mujoco.viewer.glfw, "init", lambda: True)
+    slept = []
+    monkeypatch.setattr(play.time, "sleep", slept.append)
+    monkeypatch.setattr(play.time, "monotonic", lambda: 0.0)
+    assert program(monkeypatch, run_folder, "--camera", "side") == 0
+    (viewer,) = viewers
+    assert viewer.shown.pop() == "closed" and len(viewer.shown) == 8
+    assert viewer.cam.type == mujoco.mjtCamera.mjCAMERA_FIXED
+    np.testing.assert_allclose(slept, 0.04 * np.arange(1, 9))  # two env steps of 0.02 s each time
+    agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
+    config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
+    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
+    for shown in viewer.shown:
+        with torch.no_grad():
+            env.step(agent.mode(env.observation))
+        if env.done[0]:
+            env.reset()
+        np.testing.assert_array_equal(shown, env.physics.qpos[0].numpy())
+    assert capsys.readouterr().out.count("return") == 1
+
+
+def test_no_window(run_folder, monkeypatch, capsys):
+    monkeypatch.setenv("DISPLAY", ":7")
+    monkeypatch.setattr(mujoco.viewer.glfw, "init", lambda: False)
+    assert program(monkeypatch, run_folder) == 2
+    assert "no window can be opened here; --video play.gif" in capsys.readouterr().err
