@@ -42,6 +42,7 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
     "episode_length": (9, {}),
     "action_repeat": (2, {}),
     "num_resets_per_eval": (1, {}),
+    "random_episode_phase": (True, {}),
     "auto_reset": ("random", {}),
     "randomize": (True, {}),
     "randomize_eval": (False, {"randomize": True}),

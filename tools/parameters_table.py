@@ -24,6 +24,7 @@ INTERACTIONS = {
     "episode_length": "counts env steps, so action_repeat policy steps fewer; an episode cut by it is a truncation",
     "action_repeat": "multiplies the env steps of a training step; an end before the last repeat goes unseen (Brax)",
     "num_resets_per_eval": "splits each interval into that many epochs; the number of training steps is rounded up in each",
+    "random_episode_phase": "keeps to its place until the next full reset, which draws anew",
     "auto_reset": "with cached, num_resets_per_eval or none decides how often start states are new",
     "randomize": "needs a task with `randomize`; the library call takes a `randomization_fn` instead",
     "unroll_length": "a training step is batch_size * num_minibatches * unroll_length * action_repeat env steps",

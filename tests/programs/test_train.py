@@ -57,6 +57,7 @@ def without_times(metrics):
 RESUMED = {
     "plain": {},
     "adaptive": {"learning_rate_schedule": "ADAPTIVE_KL", "max_grad_norm": 1.0},
+    "phase": {"random_episode_phase": True, "num_resets_per_eval": 2, "normalize_rewards": True},
     "random": {"auto_reset": "random", "num_resets_per_eval": 3, "bootstrap_on_timeout": True},
     "normal": {"distribution_type": "normal", "normalize_observations_mode": "ema", "clipping_epsilon_value": 0.2},
 }

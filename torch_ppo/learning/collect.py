@@ -31,7 +31,7 @@ class Batch:
     termination:            1 where the task ended the episode              (T, S)
     value:                  under the policy that acted                     (T, S) or None
     time_out:               1 where the task reports a time-out             (T, S) or None
-    episode_done:           truncation or termination                       (T, S) or None
+    episode_done:           1 where a whole episode ended                   (T, S) or None
     episode_metrics:        running totals of the episode                   (T, S) per name; may be empty
     discounted_return:      of the episode's rewards so far, this included  (T, S) or None
     final_value:            of the observation before any restart, under
@@ -198,7 +198,8 @@ class Collector:
         for t, (row, step_noise) in enumerate(zip(self.rows, noise.unbind(0), strict=True)):
             if self.discounted_return is not None:
                 # Episodes begin after the end of the one before, or after a reset of all envs.
-                self.discounted_return.masked_fill_(env.done.bool() | env.steps.eq(0), 0.0)
+                begun = env.done.bool() | env.episode_metrics["length"].eq(0)
+                self.discounted_return.masked_fill_(begun, 0.0)
             env.step(self.act(agent, env.observation, step_noise, row))
             self._store_step(t, row)
         for key, stored in record.bootstrap_observation.items():
@@ -221,7 +222,7 @@ class Collector:
         if row.time_out is not None:
             row.time_out.copy_(env.time_out)
         if row.episode_done is not None:
-            row.episode_done.copy_(env.done)
+            row.episode_done.copy_(env.done * env.whole_episode)
             for name, stored in row.episode_metrics.items():
                 stored.copy_(env.episode_metrics[name])
         if row.discounted_return is not None:

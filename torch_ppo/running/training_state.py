@@ -134,6 +134,7 @@ class TrainingState:
             config.num_envs,
             "env",
             auto_reset=config.auto_reset,
+            random_episode_phase=config.random_episode_phase,
             randomization_fn=_randomization_of(task, config, randomization_fn),
             keep_final_observation=config.bootstrap_on_truncation,
         )
@@ -193,6 +194,7 @@ class TrainingState:
         *,
         randomization_fn: RandomizationFn | None,
         auto_reset: str = "cached",
+        random_episode_phase: bool = False,
         keep_final_observation: bool = False,
     ) -> Env:
         config = self.config
@@ -204,6 +206,7 @@ class TrainingState:
             generator=self.generators[stream],
             action_repeat=config.action_repeat,
             auto_reset=auto_reset,
+            random_episode_phase=random_episode_phase,
             engine=config.physics,
             # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
             capture=config.capture == "physics",

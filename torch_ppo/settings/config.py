@@ -31,6 +31,9 @@ class Config:
     """Env steps per policy step, with the same action; rewards are summed."""
     num_resets_per_eval: int = 0
     """Full resets of all envs, to new start states, between two evaluations."""
+    random_episode_phase: bool = False
+    """After every full reset each training env begins at a random point of its time limit, so that episodes do not all
+    end at once. Evaluation runs whole episodes."""
     auto_reset: Literal["cached", "random"] = "cached"
     """A finished env restarts from its own first state (cached, Brax) or from that of a random env (random)."""
     randomize: bool = False

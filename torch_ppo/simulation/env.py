@@ -29,7 +29,8 @@ class Env:
     truncation:       1 where only the time limit ended it     (num_envs,)
     termination:      1 where the task ended it                (num_envs,)
     time_out:         1 where the task reports a time-out      (num_envs,)
-    steps:            env steps in the episode                 (num_envs,) int32
+    steps:            env steps in the episode; what the time
+                      limit counts                             (num_envs,) int32
     metrics:          the task's, of this step                 (num_envs,) per name
     episode_metrics:  totals of the episode: sum_reward,
                       length and one per metric; on a done
@@ -42,6 +43,8 @@ class Env:
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
     Brax) or a random env's ("random"). The restart is a masked copy and costs no physics.
+    With `random_episode_phase` the time limit has begun to count before `reset`, by a random part of it in each env;
+    the first episodes are then short, which `whole_episode` tells.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Env:
         generator: torch.Generator,
         action_repeat: int = 1,
         auto_reset: str = "cached",
+        random_episode_phase: bool = False,
         engine: str = "auto",
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
@@ -61,6 +65,7 @@ class Env:
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
+        self.random_episode_phase = random_episode_phase
         self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
         if randomization_fn is not None:
             self.physics.set_model_fields(randomization_fn(self.physics, generator))
@@ -105,6 +110,11 @@ class Env:
         """Size of each observation."""
         return {key: value.shape[1] for key, value in self.observation.items()}
 
+    @property
+    def whole_episode(self) -> Tensor:
+        """Whether the episode began at its beginning, bool `(num_envs,)`; see `random_episode_phase`."""
+        return self.steps == self.episode_metrics["length"]
+
     def _observe(self) -> Observation:
         observed = self.task.observe(self.physics, self.memory)
         return observed if isinstance(observed, dict) else {"state": observed}
@@ -135,6 +145,9 @@ class Env:
             self._pool_observation[key].copy_(value)
         for tensor in (self.reward, self.done, self.truncation, self.termination, self.time_out, self.steps):
             tensor.zero_()
+        if self.random_episode_phase:
+            policy_steps = -(-self.episode_length // self.action_repeat)
+            self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
         for tensor in (*self.metrics.values(), *self.episode_metrics.values()):
             tensor.zero_()
 
