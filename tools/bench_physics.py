@@ -139,7 +139,7 @@ def measure_task(name: str, arguments: BenchPhysicsArguments) -> dict[str, objec
         "physics_of_bare": ratio(seconds["bare"], seconds["physics"]),
         "physics_of_bare_cpu": ratio(cpu_seconds["bare"], cpu_seconds["physics"]),
         "env_of_bare": ratio(seconds["bare"], seconds["env"]),
-        "broken_envs": int(env.broken),
+        "broken_envs": int(env.broken.total),
     }
 
 

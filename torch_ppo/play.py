@@ -171,13 +171,13 @@ def play(played: Played, steps: int | None) -> Iterator[bool]:
     """
     env, taken = played.env, 0
     while steps is None or taken < steps:
-        broken = env.broken.item()
+        broken = env.broken.total.item()
         env.step(played.act(env.observation))
         taken += 1
         ended = bool(env.done[0])
         if ended:
             why = "ended by the task" if env.termination[0] else "ended by the time limit"
-            print_episode(env, "the simulation became inf or NaN" if env.broken.item() > broken else why)
+            print_episode(env, "the simulation became inf or NaN" if env.broken.total.item() > broken else why)
             env.reset()  # to another start; by itself it would go back to the same one
         yield ended
     if not ended:

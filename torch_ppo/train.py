@@ -113,7 +113,7 @@ def report(state: TrainingState) -> tuple[Metrics, bool]:
     metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
     metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime
-    metrics["training/broken_envs"] = float(state.env.broken)
+    metrics["training/broken_envs"] = float(state.env.broken.total)
     metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0

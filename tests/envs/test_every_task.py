@@ -47,7 +47,7 @@ def test_random_play(name):
     assert observations.isfinite().all() and rewards.isfinite().all()
     low, high = env.task.reward_range
     assert rewards.min() >= low - 1e-5 and rewards.max() <= high + 1e-5
-    assert env.broken == 0
+    assert env.broken.total == 0
     if not can_terminate(env.task):
         assert not env.termination.any() and (env.steps == 50).all()
     assert not torch.equal(observations[:, 0], observations[:, 1])

@@ -156,7 +156,7 @@ def test_broken_world_ends_alone(make_task, poison, tmp_path, monkeypatch):
     env.step(actions[3])
     healthy.step(actions[3])
 
-    assert env.broken == 1 and healthy.broken == 0
+    assert env.broken.total == 1 and healthy.broken.total == 0
     assert env.done[broken] == env.termination[broken] == 1.0 and env.truncation[broken] == 0.0
     assert env.reward[broken] == 0.0
     assert env.episode_metrics["sum_reward"][broken].isfinite()
@@ -173,14 +173,14 @@ def test_broken_world_ends_alone(make_task, poison, tmp_path, monkeypatch):
             assert torch.equal(snapshot(env)[name][others], expected[others]), name
         for name in restored(env) | {"reward", "done"}:
             assert torch.equal(snapshot(env)[name][broken], snapshot(fresh)[name][broken]), name
-    assert env.broken == 1
+    assert env.broken.total == 1
 
 
 def test_no_world_breaks_of_itself():
     env = make_env(FallingCartpole())
     for action in random_actions(env, 50):
         env.step(100.0 * action)
-    assert env.broken == 0
+    assert env.broken.total == 0
 
 
 # Seeds

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write
 from torch_ppo.simulation.task import Observation, Task
+
+MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 
 RandomizationFn = Callable[[Physics, torch.Generator], dict[str, Tensor]]
 
@@ -35,10 +38,12 @@ class Env:
     episode_metrics:  totals of the episode: sum_reward,
                       length and one per metric; on a done
                       step, those of the finished episode      (num_envs,) per name
-    broken:           resets so far because a simulation
-                      became inf or NaN                        () int64
+    broken:           which worlds went bad, and why; they
+                      end as a termination with reward 0       see `simulation.broken`
     final_observation: after the step and before any reset;
                       empty unless `keep_final_observation`    (num_envs, obs_dim) per key
+    final_state:      likewise qpos, qvel, act, ctrl; None
+                      unless `keep_final_state`                (num_envs, nq + nv + na + nu)
 
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
@@ -62,6 +67,8 @@ class Env:
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
         keep_final_observation: bool = False,
+        keep_final_state: bool = False,
+        max_state: float = MAX_STATE,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
@@ -78,22 +85,33 @@ class Env:
         def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(num_envs, device=device, dtype=dtype)
 
-        self.reward, self.done, self.truncation, self.termination = zeros(), zeros(), zeros(), zeros()
-        self.time_out, self.steps = zeros(), zeros(torch.int32)
-        self.metrics = {name: zeros() for name in task.metric_names}
-        self.episode_metrics = {name: zeros() for name in ("sum_reward", "length", *task.metric_names)}
-        self.broken = torch.zeros((), device=device, dtype=torch.int64)
+        self.done, self.truncation, self.termination, self.time_out = zeros(), zeros(), zeros(), zeros()
+        self.steps = zeros(torch.int32)
         self._pool_qpos, self._pool_qvel = self.physics.qpos.clone(), self.physics.qvel.clone()
         self._qpos0 = self.physics.qpos.clone()
         self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
         self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
         self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
-        self.observation: Observation = {}
-        self._pool_observation: Observation = {}
-        self.reset()
-        kept = self.observation if keep_final_observation else {}
-        self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
         with torch.no_grad():
+            self._draw_start_states()
+            observed = self._observe()
+            for key, value in observed.items():
+                self._check_shape(f"observation {key!r}", value, (num_envs, value.shape[-1] if value.dim() else 1))
+            self.observation = {key: torch.zeros_like(value) for key, value in observed.items()}
+            self._pool_observation = {key: torch.zeros_like(value) for key, value in observed.items()}
+            kept = observed if keep_final_observation else {}
+            self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
+            self.final_state = torch.cat(self._state_parts(), 1) if keep_final_state else None
+            self.broken = BrokenWorlds(num_envs, observed, task.metric_names, device=device, max_state=max_state)
+            self.reward, self.metrics = self.broken.reward, self.broken.metrics
+            self._totals = torch.zeros(2 + len(self.metrics), num_envs, device=device)
+            length, sum_reward, *sums = self._totals
+            self.episode_metrics = {
+                "sum_reward": sum_reward,
+                "length": length,
+                **dict(zip(self.metrics, sums, strict=True)),
+            }
+            self._keep_start_states(observed)
             self._check_task()
 
     def _substeps_per_control(self) -> int:
@@ -126,30 +144,32 @@ class Env:
     @torch.no_grad()
     def reset(self) -> None:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool."""
+        self._draw_start_states()
+        self._keep_start_states(self._observe())
+
+    def _draw_start_states(self) -> None:
         for tensor in self.memory.values():
             tensor.zero_()
         self._draw()
         self.physics.reset(self._everywhere, self._qpos0, torch.zeros_like(self._pool_qvel))
         self.task.start(self.physics, self.memory, self.generator)
         self.physics.forward()
+
+    def _keep_start_states(self, observed: Observation) -> None:
+        """Makes the present state the pool, and every env's first."""
         self._pool_qpos.copy_(self.physics.qpos)
         self._pool_qvel.copy_(self.physics.qvel)
         for name, tensor in self.memory.items():
             self._pool_memory[name].copy_(tensor)
-        for key, value in self._observe().items():
-            if key not in self.observation:
-                self._check_shape(f"observation {key!r}", value, (self.num_envs, value.shape[-1] if value.dim() else 1))
-                self.observation[key] = torch.zeros_like(value)
-                self._pool_observation[key] = torch.zeros_like(value)
+        for key, value in observed.items():
             self.observation[key].copy_(value)
             self._pool_observation[key].copy_(value)
-        for tensor in (self.reward, self.done, self.truncation, self.termination, self.time_out, self.steps):
+        for tensor in (self.broken.given, self._totals, self.done, self.truncation, self.termination, self.time_out):
             tensor.zero_()
+        self.steps.zero_()
         if self.random_episode_phase:
             policy_steps = -(-self.episode_length // self.action_repeat)
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
-        for tensor in (*self.metrics.values(), *self.episode_metrics.values()):
-            tensor.zero_()
 
     def _check_shape(self, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
         if value.shape != shape or not value.is_floating_point():
@@ -208,9 +228,10 @@ class Env:
         # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
         task, physics, memory = self.task, self.physics, self.memory
         was_done = self.done.bool()
-        broken = ~(physics.qpos.sum(1) + physics.qvel.sum(1)).isfinite()
-        self.broken += broken.sum()
-        self.reward.masked_fill_(broken, 0.0)
+        for name, value in self.metrics.items():
+            value.copy_(metrics[name])
+        observed = self._observe()
+        broken = self.broken.find(physics, observed)
         terminated = task.terminated(physics, memory)
         terminated = broken if terminated is None else terminated.bool() | broken
 
@@ -224,20 +245,19 @@ class Env:
         time_out = task.time_out(physics, memory)
         if time_out is not None:
             self.time_out.copy_(time_out)
-        self._count(was_done, broken, metrics)
-        self._restart(done)
+        self._totals.masked_fill_(was_done, 0.0)
+        self._totals[0] += self.action_repeat
+        self._totals[1:] += self.broken.given
+        if self.final_state is not None:
+            torch.cat(self._state_parts(), 1, out=self.final_state)
+        self._restart(done, broken, observed)
 
-    def _count(self, was_done: Tensor, broken: Tensor, metrics: dict[str, Tensor]) -> None:
-        """Adds this step to the totals of its episode."""
-        for name, value in self.metrics.items():
-            value.copy_(metrics[name]).masked_fill_(broken, 0.0)
-        added = {"sum_reward": self.reward, "length": self.action_repeat, **self.metrics}
-        for name, total in self.episode_metrics.items():
-            total.masked_fill_(was_done, 0.0)
-            total += added[name]
+    def _state_parts(self) -> list[Tensor]:
+        physics = self.physics
+        return [physics.qpos, physics.qvel, physics.act, physics.ctrl]
 
-    def _restart(self, done: Tensor) -> None:
-        """Observes; where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
+    def _restart(self, done: Tensor, broken: Tensor, observed: Observation) -> None:
+        """Where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
         if self.auto_reset == "random":
 
             def start(pool: Tensor) -> Tensor:
@@ -247,10 +267,11 @@ class Env:
             def start(pool: Tensor) -> Tensor:
                 return pool
 
-        for key, value in self._observe().items():
+        for key, value in observed.items():
+            first = start(self._pool_observation[key])
             if key in self.final_observation:
-                self.final_observation[key].copy_(value)
-            torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
+                torch.where(broken[:, None], first, value, out=self.final_observation[key])
+            torch.where(done[:, None], first, value, out=self.observation[key])
         self.physics.reset(done, start(self._pool_qpos), start(self._pool_qvel))
         for name, tensor in self.memory.items():
             if name not in self.task.memory_kept:
@@ -263,7 +284,7 @@ class Env:
             "memory": self.memory,
             "observation": self.observation,
             "episode_metrics": self.episode_metrics,
-            "counters": {"steps": self.steps, "done": self.done, "broken": self.broken},
+            "counters": {"steps": self.steps, "done": self.done, "broken": self.broken.counts},
             "pool": {"qpos": self._pool_qpos, "qvel": self._pool_qvel},
             "pool_memory": self._pool_memory,
             "pool_observation": self._pool_observation,
