@@ -19,7 +19,8 @@ from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent, make_agent
-from torch_ppo.learning.collect import Batch, Collector, allocate_batch
+from torch_ppo.learning.batch import Batch, allocate_batch
+from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.learning.update import METRICS, Learner, adaptive_learning_rate, per_parameter
 from torch_ppo.running.episode_metrics import EpisodeMetrics

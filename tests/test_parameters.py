@@ -44,6 +44,7 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
     "num_resets_per_eval": (1, {}),
     "random_episode_phase": (True, {}),
     "auto_reset": ("random", {}),
+    "max_state": (1e-6, {"max_broken_fraction": 1.0}),
     "randomize": (True, {}),
     "randomize_eval": (False, {"randomize": True}),
     "unroll_length": (10, {}),
@@ -81,6 +82,7 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
     # In exact arithmetic the two agree on one device; they round differently.
     "normalize_observations_mode": ("ema", NORMALIZED),
     "normalize_observations_std_eps": (1.0, NORMALIZED),
+    "normalizer_clip": (0.5, NORMALIZED),
     "normalize_until_count": (50, {**NORMALIZED, "normalize_observations_mode": "ema"}),
     "policy_hidden_layer_sizes": ((9,), {}),
     "value_hidden_layer_sizes": ((9,), {}),
@@ -112,6 +114,7 @@ ELSEWHERE = {
     "save_checkpoint_path": "tests/programs/test_train.py::test_save_and_restore_checkpoint_path",
     "restore_checkpoint_path": "tests/programs/test_train.py::test_save_and_restore_checkpoint_path",
     "restore_value_fn": "tests/programs/test_train.py::test_restore_params",
+    "max_broken_fraction": "tests/running/test_broken_worlds.py::test_too_many_end_the_run",
     "device": "tests/running/test_program.py::test_no_cuda",
     "physics": "tests/envs/test_every_task.py::test_engines_agree",
     "capture": "tests/running/test_accelerate.py::test_every_level_of_capture_gives_the_same",

@@ -26,6 +26,8 @@ INTERACTIONS = {
     "num_resets_per_eval": "splits each interval into that many epochs; the number of training steps is rounded up in each",
     "random_episode_phase": "keeps to its place until the next full reset, which draws anew",
     "auto_reset": "with cached, num_resets_per_eval or none decides how often start states are new",
+    "max_broken_fraction": "a training step is batch_size * num_minibatches * unroll_length policy steps",
+    "normalizer_clip": "acts with normalize_observations; 10 is common; a change for good is followed in a few updates",
     "randomize": "needs a task with `randomize`; the library call takes a `randomization_fn` instead",
     "unroll_length": "a training step is batch_size * num_minibatches * unroll_length * action_repeat env steps",
     "batch_size": "batch_size * num_minibatches must be a multiple of num_envs",

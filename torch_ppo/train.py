@@ -8,14 +8,18 @@ import math
 import sys
 import time
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from torch_ppo.errors import ConfigError, UserError, did_you_mean
 from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.policy import Params, params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
+from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
 from torch_ppo.running.disk import check_folder
 from torch_ppo.running.training_state import TrainingState
@@ -32,6 +36,15 @@ class DivergedError(UserError):
     """The loss is no longer a number."""
 
 
+class BrokenWorldsError(UserError):
+    """More worlds broke than `max_broken_fraction` allows."""
+
+
+def warn_once_here(text: str) -> None:
+    """What the library call does with a warning about the run: a Python warning."""
+    warnings.warn(text, stacklevel=3)
+
+
 def run(
     state: TrainingState,
     *,
@@ -39,6 +52,7 @@ def run(
     policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
     save: Callable[[TrainingState, bool], None] = lambda state, best: None,
     should_stop: Callable[[TrainingState], bool] = lambda state: False,
+    warn: Callable[[str], None] = warn_once_here,
 ) -> Metrics:
     """Trains until the end, or until `should_stop` after a training step. Returns the last reported metrics.
 
@@ -59,7 +73,7 @@ def run(
             state.env.reset()
         if state.training_steps % steps_per_report == 0:
             policy_params_fn(state.env_steps, make_policy, params_of(state.agent))
-            metrics, best = report(state)
+            metrics, best = report(state, warn)
             if config.num_evals > 0:
                 progress_fn(state.env_steps, metrics)
             save(state, best)
@@ -74,8 +88,9 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
     metrics = training_step(state.collector, state.learner)
     means = metrics.mean(0)
     state.interval_sums += means
-    check_loss(state.last_loss.read(), state.env_steps)
-    state.last_loss.write(means[TOTAL_LOSS])
+    check_last_step(state)
+    batch = state.batch
+    state.last_step.write(torch.stack([means[TOTAL_LOSS], batch.broken.ne(0).float().mean(), batch.reward.abs().max()]))
     state.training_steps += 1
     state.interval_steps += 1
     episode = None
@@ -91,16 +106,18 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
         progress_fn(state.env_steps, episode)
 
 
-def check_loss(loss: float, env_steps: int) -> None:
-    """DivergedError if the mean loss of the training step that ended at `env_steps` is inf or NaN."""
+def check_last_step(state: TrainingState) -> None:
+    """DivergedError if the loss of the last training step is inf or NaN, BrokenWorldsError if it broke too many worlds."""
+    loss, broken, peak_reward = state.last_step.read()
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the loss became {loss} at {env_steps:,} env steps; a smaller learning_rate, max_grad_norm = 1.0 or a "
-            "smaller reward_scaling may help"
+            f"the loss became {loss} at {state.env_steps:,} env steps; {why_not_a_number(state, peak_reward)}"
         )
+    if broken > state.config.max_broken_fraction:
+        raise BrokenWorldsError(too_many_broken(state, broken))
 
 
-def report(state: TrainingState) -> tuple[Metrics, bool]:
+def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -> tuple[Metrics, bool]:
     """Evaluates, and averages the loss metrics since the last report; also whether this is the best evaluation.
 
     Brax averages the last epoch only and overstates sps with several resets per evaluation; this is the whole interval.
@@ -108,12 +125,14 @@ def report(state: TrainingState) -> tuple[Metrics, bool]:
     started = time.perf_counter()
     sums = state.interval_sums.tolist()  # here the host waits for the device
     state.add_time(time.perf_counter() - started)
-    check_loss(sums[TOTAL_LOSS], state.env_steps)
+    check_last_step(state)
+    for line in broken_lines(state):
+        warn(line)
     n = state.interval_steps
     metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
     metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime
-    metrics["training/broken_envs"] = float(state.env.broken.total)
+    metrics |= state.env.broken.metrics_by_cause("training")
     metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0
@@ -129,18 +148,13 @@ def report(state: TrainingState) -> tuple[Metrics, bool]:
 
 def warnings_in(metrics: Metrics) -> list[str]:
     """What a report should say in words."""
-    warnings = []
-    if metrics.get("training/broken_envs"):
-        warnings.append(
-            f"warning: {metrics['training/broken_envs']:.0f} episodes so far were ended because the simulation "
-            "became inf or NaN"
-        )
+    told = []
     if metrics.get("training/overflowed_envs"):
-        warnings.append(
+        told.append(
             f"warning: {metrics['training/overflowed_envs']:.0f} envs have exceeded a buffer of MuJoCo Warp and lost "
             "contacts or constraints; raise the task's nconmax or njmax"
         )
-    return warnings
+    return told
 
 
 # Brax arguments without a meaning here: the only value that may be given, and why.
@@ -266,7 +280,13 @@ def main() -> None:
             return stop.signal is not None
 
         try:
-            run(state, progress_fn=on_progress, save=on_save, should_stop=should_stop)
+            run(
+                state,
+                progress_fn=on_progress,
+                save=on_save,
+                should_stop=should_stop,
+                warn=lambda text: progress.message(f"warning: {text}"),
+            )
         except KeyboardInterrupt:
             progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
             sys.exit(128 + stop.number)

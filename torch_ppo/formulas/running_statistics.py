@@ -44,6 +44,17 @@ def ema_update(
     return new_mean, std, variance
 
 
+def robust_mean_and_std(batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and what would be the standard deviation of a normal distribution with the same 1 % and 99 % quantiles.
+
+    Of up to some thousand rows of `batch` `(n, dim)`. A column that hardly changes has its plain standard deviation.
+    """
+    rows = batch[:: max(1, len(batch) // 4096)]
+    low, median, high = rows.quantile(rows.new_tensor([0.01, 0.5, 0.99]), dim=0)
+    std = (high - low) / 4.653  # between these quantiles of a standard normal distribution
+    return median, torch.where(std > 0, std, batch.std(0, correction=0))
+
+
 class RunningStatistics(nn.Module):
     """Statistics of one observation.
 
@@ -54,10 +65,17 @@ class RunningStatistics(nn.Module):
     """
 
     def __init__(
-        self, dim: int, *, mode: str = "welford", std_eps: float = 0.0, until_count: int | None = None
+        self,
+        dim: int,
+        *,
+        mode: str = "welford",
+        std_eps: float = 0.0,
+        until_count: int | None = None,
+        clip: float | None = None,
     ) -> None:
         super().__init__()
-        self.mode, self.std_eps, self.until_count = mode, std_eps, until_count
+        self.mode, self.std_eps, self.until_count, self.clip = mode, std_eps, until_count, clip
+        self._begun = False
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
         self.register_buffer("summed_variance", torch.zeros(dim))
@@ -67,6 +85,8 @@ class RunningStatistics(nn.Module):
     def update(self, batch: Tensor) -> None:
         """Takes all rows of `batch` `(..., dim)` into account, in place."""
         batch = batch.reshape(-1, batch.shape[-1])
+        if self.clip is not None:
+            batch = self._clipped(batch)
         self.count += batch.shape[0]
         if self.mode == "welford":
             new = welford_update(self.mean, self.summed_variance, self.count, batch, self.std_eps)
@@ -76,5 +96,17 @@ class RunningStatistics(nn.Module):
             buffer.copy_(value)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """(x - mean) / std over the last axis; no clipping."""
-        return (x - self.mean) / self.std
+        """(x - mean) / std over the last axis, within ±clip if there is one."""
+        normal = (x - self.mean) / self.std
+        return normal if self.clip is None else normal.clamp(-self.clip, self.clip)
+
+    def _clipped(self, batch: Tensor) -> Tensor:
+        """`batch` `(n, dim)` within `clip` standard deviations of the mean.
+
+        What is clipped still counts, as that far away, so that a change for good is followed in a few updates.
+        """
+        if not self._begun:  # the one read from the device, in the first update
+            self._begun = self.count.item() > 0
+        mean, std = (self.mean, self.std) if self._begun else robust_mean_and_std(batch)
+        self._begun = True
+        return batch.clamp(mean - self.clip * std, mean + self.clip * std)

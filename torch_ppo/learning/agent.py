@@ -126,6 +126,7 @@ def make_agent(
                 mode=config.normalize_observations_mode,
                 std_eps=config.normalize_observations_std_eps,
                 until_count=config.normalize_until_count,
+                clip=config.normalizer_clip,
             )
             for key in sorted({policy_key, value_key})
         }

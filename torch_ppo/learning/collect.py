@@ -1,146 +1,16 @@
 """Collecting: one batch of unrolls from the envs, into tensors that are allocated once."""
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from torch_ppo.formulas import distribution
-from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.batch import Batch, allocate_batch
+from torch_ppo.learning.evidence import Evidence
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
-
-
-@dataclass(frozen=True)
-class Batch:
-    """All unrolls of one training step, time first: T = unroll_length, S = num_unrolls.
-
-    Sequence `unroll * num_envs + env` is one unroll of one env, as in Brax.
-
-    observation:            before the action                               (T, S, obs_dim) per key
-    bootstrap_observation:  after the last step and its reset               (S, obs_dim), the value's
-    raw_action, loc, scale: of the policy that acted                        (T, S, action_dim)
-    log_prob:               of raw_action                                   (T, S)
-    reward:                 summed over action repeats, unscaled            (T, S)
-    truncation:             1 where the time limit ended the episode        (T, S)
-    termination:            1 where the task ended the episode              (T, S)
-    value:                  under the policy that acted                     (T, S) or None
-    time_out:               1 where the task reports a time-out             (T, S) or None
-    episode_done:           1 where a whole episode ended                   (T, S) or None
-    episode_metrics:        running totals of the episode                   (T, S) per name; may be empty
-    discounted_return:      of the episode's rewards so far, this included  (T, S) or None
-    final_value:            of the observation before any restart, under
-                            the policy that acted                           (T, S) or None
-    advantage, value_target: computed after collecting                      (T, S) or None
-    """
-
-    observation: dict[str, Tensor]
-    bootstrap_observation: Observation
-    raw_action: Tensor
-    loc: Tensor
-    scale: Tensor
-    log_prob: Tensor
-    reward: Tensor
-    truncation: Tensor
-    termination: Tensor
-    value: Tensor | None
-    time_out: Tensor | None
-    episode_done: Tensor | None
-    episode_metrics: dict[str, Tensor]
-    discounted_return: Tensor | None = None
-    final_value: Tensor | None = None
-    advantage: Tensor | None = None
-    value_target: Tensor | None = None
-
-    def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
-
-        def apply(value: object) -> object:
-            if isinstance(value, dict):
-                return {name: function(x) for name, x in value.items()}
-            return None if value is None else function(value)
-
-        steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
-        return dataclasses.replace(self, **{name: apply(getattr(self, name)) for name in steps})
-
-    def store(self, record: "Batch", place: Tensor) -> None:
-        """Copies a batch of fewer sequences, R, to the sequences from `place * R` on; `place` int64 `(1,)`."""
-
-        def copy(target: Tensor, source: Tensor, axis: int) -> None:
-            count = source.shape[axis]
-            parts = target.unflatten(axis, (target.shape[axis] // count, count))
-            parts.index_copy_(axis, place, source.unsqueeze(axis))
-
-        for field in dataclasses.fields(self):
-            axis = 0 if field.name == "bootstrap_observation" else 1
-            target, source = getattr(self, field.name), getattr(record, field.name)
-            if isinstance(target, dict):
-                for name, x in target.items():
-                    copy(x, source[name], axis)
-            elif source is not None:
-                copy(target, source, axis)
-
-    def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
-        """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""
-
-        def take(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.index_select(1, sequences)  # (T, B, ...)
-
-        return (
-            {key: take(x) for key, x in self.observation.items()},
-            {key: x.index_select(0, sequences) for key, x in self.bootstrap_observation.items()},
-            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
-        )
-
-    def minibatch_of_transitions(self, transitions: Tensor) -> tuple[Observation, Observation, LossInputs]:
-        """observation and loss inputs of single steps, int64 `(n,)`, each step * S + sequence; nothing to bootstrap."""
-
-        def take(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.flatten(0, 1).index_select(0, transitions)  # (n, ...)
-
-        return (
-            {key: take(x) for key, x in self.observation.items()},
-            {},
-            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
-        )
-
-
-def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | None = None) -> Batch:
-    """An empty batch for this env and agent, on the env's device; by default that of a whole training step."""
-    whole = num_sequences is None
-    num_sequences = config.num_unrolls if whole else num_sequences
-    shape = (config.unroll_length, num_sequences)
-
-    def empty(*trailing: int) -> Tensor:
-        return torch.empty(*shape, *trailing, device=env.device)
-
-    sizes = env.observation_sizes
-    return Batch(
-        observation={key: empty(sizes[key]) for key in agent.normalizer},
-        bootstrap_observation={
-            agent.value_obs_key: torch.empty(num_sequences, sizes[agent.value_obs_key], device=env.device)
-        },
-        raw_action=empty(env.action_dim),
-        loc=empty(env.action_dim),
-        scale=empty(env.action_dim),
-        log_prob=empty(),
-        reward=empty(),
-        truncation=empty(),
-        termination=empty(),
-        value=empty() if config.stores_value else None,
-        time_out=empty() if config.bootstrap_on_timeout else None,
-        episode_done=empty() if config.log_training_metrics else None,
-        episode_metrics={name: empty() for name in env.episode_metrics} if config.log_training_metrics else {},
-        discounted_return=empty() if config.normalize_rewards else None,
-        final_value=empty() if config.bootstrap_on_truncation else None,
-        advantage=empty() if whole and config.gae_per == "batch" else None,
-        value_target=empty() if whole and config.gae_per == "batch" else None,
-    )
 
 
 def act(agent: Agent, observation: Observation, noise: Tensor, row: Batch) -> Tensor:
@@ -163,8 +33,7 @@ class Collector:
     record:             the unroll under way; its num_envs sequences are copied into the batch at the end
     place:              which unroll of the batch comes next, int64                    (1,)
     discounted_return:  of the episode's rewards so far, if rewards are normalised     (num_envs,) or None
-    final_observation:  before any restart, what the value network sees of it,
-                        if truncations bootstrap          (unroll_length, num_envs, obs_dim) or None
+    evidence:           of worlds that broke, if the env keeps final states                     or None
     """
 
     def __init__(self, config: Config, env: Env, agent: Agent, batch: Batch, noise: Noise) -> None:
@@ -174,10 +43,7 @@ class Collector:
         self.rows = [self.record.each_step(lambda x, t=t: x[t]) for t in range(config.unroll_length)]
         self.place = torch.zeros(1, dtype=torch.int64, device=env.device)
         self.discounted_return = torch.zeros_like(env.reward) if config.normalize_rewards else None
-        self.final_observation = None
-        if config.bootstrap_on_truncation:
-            size = env.observation_sizes[agent.value_obs_key]
-            self.final_observation = torch.zeros(config.unroll_length, env.num_envs, size, device=env.device)
+        self.evidence = None if self.record.final_state is None else Evidence(agent, self.record)
         self.act = act
 
     def __call__(self) -> None:
@@ -209,7 +75,9 @@ class Collector:
         if record.value is not None:
             record.value.copy_(agent.values(record.observation))
         if record.final_value is not None:
-            record.final_value.copy_(agent.values({agent.value_obs_key: self.final_observation}))
+            record.final_value.copy_(agent.values(record.final_observation))
+        if self.evidence is not None:
+            self.evidence.look()
         self.batch.store(record, self.place)
         self.place.add_(1).remainder_(self.num_unrolls_per_env)  # what records a graph makes more unrolls than that
 
@@ -219,6 +87,11 @@ class Collector:
         row.reward.copy_(env.reward)
         row.truncation.copy_(env.truncation)
         row.termination.copy_(env.termination)
+        row.broken.copy_(env.broken.cause)
+        for key, stored in row.final_observation.items():
+            stored.copy_(env.final_observation[key])
+        if row.final_state is not None:
+            row.final_state.copy_(env.final_state)
         if row.time_out is not None:
             row.time_out.copy_(env.time_out)
         if row.episode_done is not None:
@@ -228,5 +101,3 @@ class Collector:
         if row.discounted_return is not None:
             self.discounted_return.mul_(self.discounting).add_(env.reward)
             row.discounted_return.copy_(self.discounted_return)
-        if self.final_observation is not None:
-            self.final_observation[t].copy_(env.final_observation[self.agent.value_obs_key])

@@ -1,19 +1,60 @@
-"""What happens to a batch between collecting and the SGD passes: rewards, episode ends, advantages."""
+"""What happens to a batch between collecting and the SGD passes: broken worlds, rewards, episode ends, advantages."""
 
 import torch
 
 from torch_ppo.formulas import losses
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent
-from torch_ppo.learning.collect import Batch
+from torch_ppo.learning.batch import Batch
 from torch_ppo.settings.config import Config
 
 # Added to the variance of returns, so that rewards that are always 0 stay 0.
 RETURN_STD_EPS = 1e-8
 
 
+# What the SGD passes, the normalizer and the statistics of returns read of a batch.
+LEARNED_FROM = (
+    "observation",
+    "bootstrap_observation",
+    "raw_action",
+    "loc",
+    "scale",
+    "log_prob",
+    "reward",
+    "truncation",
+    "termination",
+    "value",
+    "time_out",
+    "discounted_return",
+    "final_value",
+)
+
+
+def replace_broken_sequences(batch: Batch) -> None:
+    """Puts a sound sequence in the place of each in which a world broke, so that nothing is learned from those.
+
+    A copy of whole sequences leaves every formula of the loss as it is. If all sequences are broken they stay; their
+    rewards are 0 where they broke.
+    """
+    if batch.broken is None:
+        return
+    broken = batch.broken.ne(0).any(0)
+    if broken.device.type == "cpu" and not broken.any():
+        return  # only there does asking cost nothing
+    order = broken.to(torch.int8).argsort(stable=True)  # sound ones first
+    place = torch.arange(len(order), device=order.device)
+    num_sound = (~broken).sum()
+    source = torch.empty_like(order)
+    source[order] = torch.where(place < num_sound, order, order[place % num_sound.clamp(min=1)])
+    for name in LEARNED_FROM:
+        found, axis = getattr(batch, name), 0 if name == "bootstrap_observation" else 1
+        for tensor in found.values() if isinstance(found, dict) else [found]:
+            if tensor is not None:
+                tensor.copy_(tensor.index_select(axis, source))
+
+
 class Preparation:
-    """Prepares `batch` in place. Without options, as in Brax, there is nothing to prepare.
+    """Prepares `batch` in place. Without options, as in Brax, and without broken worlds there is nothing to prepare.
 
     return_statistics:  of the discounted return of every step so far, if rewards are normalised
     """
@@ -29,10 +70,11 @@ class Preparation:
     def __call__(self) -> None:
         """All that the configuration asks for, by the networks and the normalizer that acted.
 
-        In this order: rewards over the running standard deviation of returns, this batch's included; clipping; what a
+        First of all, sequences in which a world broke are replaced. Then, in this order: rewards over the running standard deviation of returns, this batch's included; clipping; what a
         time-out or a truncation bootstraps; advantages. `reward_scaling` acts on the result of the first three.
         """
         config, batch = self.config, self.batch
+        replace_broken_sequences(batch)
         if self.return_statistics is not None:
             self.return_statistics.update(batch.discounted_return[..., None])
             batch.reward.div_(self.return_statistics.std)

@@ -10,7 +10,7 @@ from torch_ppo.formulas import losses, schedules
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
-from torch_ppo.learning.collect import Batch
+from torch_ppo.learning.batch import Batch
 from torch_ppo.learning.prepare import Preparation
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation

@@ -20,6 +20,7 @@ class Evaluator:
     sums:      of the reward and each metric over the first episode    (num_envs,) per name
     lengths:   env steps of the first episode                          (num_envs,) int32
     active:    1 until the first episode has ended                     (num_envs,)
+    broken_before: worlds that broke in evaluations before this one
     """
 
     def __init__(self, env: Env, agent: Agent, noise: Noise, *, deterministic: bool) -> None:
@@ -31,6 +32,7 @@ class Evaluator:
         self.num_policy_steps = env.episode_length // env.action_repeat
         fits = range(1, min(MAX_STEPS_PER_CALL, self.num_policy_steps) + 1)
         self.steps_per_call = max(n for n in fits if self.num_policy_steps % n == 0)
+        self.broken_before = 0
         self.act = agent.mode if deterministic else agent.sample
 
     @torch.no_grad()
@@ -78,6 +80,10 @@ class Evaluator:
                 metrics |= {"eval/avg_episode_length": mean, "eval/std_episode_length": std}
             else:
                 metrics |= {f"eval/{name}": mean, f"eval/{name}_std": std}
+        broken = self.env.broken.total.item()
+        if broken > self.broken_before:
+            metrics["eval/broken_envs"] = float(broken - self.broken_before)
+        self.broken_before = broken
         metrics["eval/epoch_eval_time"] = seconds
         metrics["eval/sps"] = self.env.episode_length * self.env.num_envs / seconds
         metrics["eval/walltime"] = self.walltime

@@ -155,6 +155,7 @@ def open_run(parsed: tuple[TrainArguments, str]) -> tuple[RunFolder, TrainingSta
             check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
         restore(state)
         folder.create(state.config)
+    state.broken_folder = folder.path / "broken"
     config = state.config
     start = f", from {state.env_steps:,} env steps" if state.training_steps else ""
     engine = {"warp": "MuJoCo Warp", "mujoco": "C MuJoCo"}[config.physics]

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,13 +12,14 @@ import torch_ppo
 from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import NetworkFactory, make_agent
-from torch_ppo.learning.collect import Collector, allocate_batch
+from torch_ppo.learning.batch import allocate_batch
+from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.running.generators import make_generators
-from torch_ppo.running.late_number import LateNumber
+from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
 from torch_ppo.simulation.task import Task
@@ -108,7 +110,10 @@ class TrainingState:
     interval_steps:   training steps since the last report
     interval_time:    seconds spent in them; what is still queued on the device counts once the host has waited for it
     walltime:         seconds spent in training steps, likewise
-    last_loss:        mean loss of the last training step
+    last_step:        of the last training step the mean loss, the share of policy steps that broke a world, and the
+                      largest |reward|
+    broken_before:    what `env.broken.counts` was at the last report
+    broken_folder:    where files about broken worlds go; None for nowhere
     best:             highest eval/episode_reward so far and its env steps, or None
     preparation_time: seconds that compiling and recording took
     """
@@ -136,7 +141,7 @@ class TrainingState:
             auto_reset=config.auto_reset,
             random_episode_phase=config.random_episode_phase,
             randomization_fn=_randomization_of(task, config, randomization_fn),
-            keep_final_observation=config.bootstrap_on_truncation,
+            keep_final=True,
         )
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
         self.agent = make_agent(
@@ -164,9 +169,11 @@ class TrainingState:
         self.training_steps = 0
         self.walltime = 0.0
         self.interval_sums = torch.zeros(len(METRICS), device=self.device, dtype=torch.float64)
-        self.last_loss = LateNumber(self.device)
+        self.last_step = LateNumbers(3, self.device)
         self.interval_steps = 0
         self.interval_time = 0.0
+        self.broken_before = self.env.broken.counts.tolist()
+        self.broken_folder: Path | None = None
         self.best: dict[str, float] | None = None
         started = time.perf_counter()
         self._accelerate()
@@ -184,6 +191,7 @@ class TrainingState:
         self.learner.sgd_pass()
         if record:
             record_graphs(self.collector, self.learner, self.evaluator, self.generators, self.device)
+        self.collector.evidence.take()
         self.load_checkpoint(before)
 
     def _make_env(
@@ -195,7 +203,7 @@ class TrainingState:
         randomization_fn: RandomizationFn | None,
         auto_reset: str = "cached",
         random_episode_phase: bool = False,
-        keep_final_observation: bool = False,
+        keep_final: bool = False,
     ) -> Env:
         config = self.config
         return Env(
@@ -211,7 +219,8 @@ class TrainingState:
             # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
             capture=config.capture == "physics",
             randomization_fn=randomization_fn,
-            keep_final_observation=keep_final_observation,
+            keep_final=keep_final,
+            max_state=config.max_state,
         )
 
     @property
@@ -268,3 +277,4 @@ class TrainingState:
         self.interval_steps, self.interval_time = interval["steps"], interval["time"]
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
+        self.broken_before = self.env.broken.counts.tolist()

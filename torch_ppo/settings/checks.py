@@ -69,13 +69,14 @@ _POSITIVE = (
     "num_timesteps num_envs episode_length action_repeat unroll_length batch_size num_minibatches "
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
-    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl"
+    "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
+    "max_state normalizer_clip"
 ).split()
 _NOT_NEGATIVE = (
     "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
     "clipping_epsilon_final entropy_cost_final learning_rate_warmup_timesteps"
 ).split()
-_FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction")
+_FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction", "max_broken_fraction")
 _NAMES = {
     "activation": ACTIVATIONS,
     "distribution_type": DISTRIBUTIONS,
@@ -175,6 +176,7 @@ def _check_combinations(config: Config) -> None:
 _ACTS_WITH = {
     "learning_rate_final_fraction": ("learning_rate_schedule", ("LINEAR", "COSINE")),
     "normalize_until_count": ("normalize_observations_mode", ("ema",)),
+    "normalizer_clip": ("normalize_observations", (True,)),
     "noise_std_type": ("distribution_type", ("normal",)),
     "init_noise_std": ("distribution_type", ("normal",)),
     "state_dependent_std": ("distribution_type", ("normal",)),

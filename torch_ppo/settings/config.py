@@ -36,6 +36,10 @@ class Config:
     end at once. Evaluation runs whole episodes."""
     auto_reset: Literal["cached", "random"] = "cached"
     """A finished env restarts from its own first state (cached, Brax) or from that of a random env (random)."""
+    max_state: float = 1e10
+    """A world with a larger |qpos| or |qvel| is broken: it restarts and nothing is learned from it. As in MuJoCo."""
+    max_broken_fraction: float = 0.01
+    """End the run when more than this share of a training step's policy steps broke a world; 1 never does."""
     randomize: bool = False
     """Domain randomisation: each env has a model of its own, drawn once as the task says."""
     randomize_eval: bool = True
@@ -120,6 +124,10 @@ class Config:
     """Added to the variance inside the square root."""
     normalize_until_count: int | None = None
     """Freeze the statistics once more observations than this were seen (ema only)."""
+
+    normalizer_clip: float | None = None
+    """Observations further than this many standard deviations from the mean count as that far, in the statistics and
+    for the networks; None for no limit (Brax)."""
 
     # Networks
     policy_hidden_layer_sizes: tuple[int, ...] = (32, 32, 32, 32)

@@ -56,6 +56,12 @@ class BrokenWorlds:
         """Broken worlds so far, int64 `()`."""
         return self.counts.sum()
 
+    def metrics_by_cause(self, prefix: str) -> dict[str, float]:
+        """`prefix`/broken_envs, all so far, and one entry for each cause that there was. Reads from the device."""
+        counts = self.counts.tolist()
+        found = {f"{prefix}/broken_envs/{cause}": float(n) for cause, n in zip(self.causes, counts, strict=True) if n}
+        return {f"{prefix}/broken_envs": float(sum(counts)), **found}
+
     def find(self, physics: Physics, observed: Observation) -> Tensor:
         """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics."""
         peaks = [torch.linalg.vector_norm(x, torch.inf, dim=1) for x in (physics.qpos, physics.qvel) if x.shape[1]]

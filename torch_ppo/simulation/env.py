@@ -40,10 +40,10 @@ class Env:
                       step, those of the finished episode      (num_envs,) per name
     broken:           which worlds went bad, and why; they
                       end as a termination with reward 0       see `simulation.broken`
-    final_observation: after the step and before any reset;
-                      empty unless `keep_final_observation`    (num_envs, obs_dim) per key
-    final_state:      likewise qpos, qvel, act, ctrl; None
-                      unless `keep_final_state`                (num_envs, nq + nv + na + nu)
+
+    With `keep_final`, after the step and before any reset:
+    final_observation: else empty                              (num_envs, obs_dim) per key
+    final_state:      qpos, qvel, act, ctrl; else None         (num_envs, nq + nv + na + nu)
 
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
@@ -66,8 +66,7 @@ class Env:
         engine: str = "auto",
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
-        keep_final_observation: bool = False,
-        keep_final_state: bool = False,
+        keep_final: bool = False,
         max_state: float = MAX_STATE,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
@@ -99,9 +98,9 @@ class Env:
                 self._check_shape(f"observation {key!r}", value, (num_envs, value.shape[-1] if value.dim() else 1))
             self.observation = {key: torch.zeros_like(value) for key, value in observed.items()}
             self._pool_observation = {key: torch.zeros_like(value) for key, value in observed.items()}
-            kept = observed if keep_final_observation else {}
+            kept = observed if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
-            self.final_state = torch.cat(self._state_parts(), 1) if keep_final_state else None
+            self.final_state = torch.cat(self._state_parts(), 1) if keep_final else None
             self.broken = BrokenWorlds(num_envs, observed, task.metric_names, device=device, max_state=max_state)
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
             self._totals = torch.zeros(2 + len(self.metrics), num_envs, device=device)
@@ -250,13 +249,13 @@ class Env:
         self._totals[1:] += self.broken.given
         if self.final_state is not None:
             torch.cat(self._state_parts(), 1, out=self.final_state)
-        self._restart(done, broken, observed)
+        self._restart(done, observed)
 
     def _state_parts(self) -> list[Tensor]:
         physics = self.physics
         return [physics.qpos, physics.qvel, physics.act, physics.ctrl]
 
-    def _restart(self, done: Tensor, broken: Tensor, observed: Observation) -> None:
+    def _restart(self, done: Tensor, observed: Observation) -> None:
         """Where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
         if self.auto_reset == "random":
 
@@ -268,10 +267,9 @@ class Env:
                 return pool
 
         for key, value in observed.items():
-            first = start(self._pool_observation[key])
             if key in self.final_observation:
-                torch.where(broken[:, None], first, value, out=self.final_observation[key])
-            torch.where(done[:, None], first, value, out=self.observation[key])
+                self.final_observation[key].copy_(value)
+            torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
         self.physics.reset(done, start(self._pool_qpos), start(self._pool_qvel))
         for name, tensor in self.memory.items():
             if name not in self.task.memory_kept:

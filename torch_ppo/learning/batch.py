@@ -1,0 +1,153 @@
+"""A batch of unrolls: tensors that are allocated once and filled by collecting."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_ppo.formulas.losses import LossInputs
+from torch_ppo.learning.agent import Agent
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All unrolls of one training step, time first: T = unroll_length, S = num_unrolls.
+
+    Sequence `unroll * num_envs + env` is one unroll of one env, as in Brax.
+
+    observation:            before the action                               (T, S, obs_dim) per key
+    bootstrap_observation:  after the last step and its reset               (S, obs_dim), the value's
+    raw_action, loc, scale: of the policy that acted                        (T, S, action_dim)
+    log_prob:               of raw_action                                   (T, S)
+    reward:                 summed over action repeats, unscaled            (T, S)
+    truncation:             1 where the time limit ended the episode        (T, S)
+    termination:            1 where the task ended the episode              (T, S)
+    value:                  under the policy that acted                     (T, S) or None
+    time_out:               1 where the task reports a time-out             (T, S) or None
+    episode_done:           1 where a whole episode ended                   (T, S) or None
+    episode_metrics:        running totals of the episode                   (T, S) per name; may be empty
+    discounted_return:      of the episode's rewards so far, this included  (T, S) or None
+    final_value:            of final_observation, under the policy that
+                            acted                                           (T, S) or None
+    advantage, value_target: computed after collecting                      (T, S) or None
+    broken:                 0, or why the world broke in this step (see
+                            `simulation.broken`), int32                     (T, S)
+
+    Of the unroll under way only, after the step and before any restart:
+    final_observation:                                                      (T, S, obs_dim) per key; may be empty
+    final_state:            qpos, qvel, act, ctrl                           (T, S, n) or None
+    """
+
+    observation: dict[str, Tensor]
+    bootstrap_observation: Observation
+    raw_action: Tensor
+    loc: Tensor
+    scale: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    truncation: Tensor
+    termination: Tensor
+    value: Tensor | None
+    time_out: Tensor | None
+    episode_done: Tensor | None
+    episode_metrics: dict[str, Tensor]
+    discounted_return: Tensor | None = None
+    final_value: Tensor | None = None
+    advantage: Tensor | None = None
+    value_target: Tensor | None = None
+    broken: Tensor | None = None
+    final_observation: Observation = dataclasses.field(default_factory=dict)
+    final_state: Tensor | None = None
+
+    def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
+
+        def apply(value: object) -> object:
+            if isinstance(value, dict):
+                return {name: function(x) for name, x in value.items()}
+            return None if value is None else function(value)
+
+        steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
+        return dataclasses.replace(self, **{name: apply(getattr(self, name)) for name in steps})
+
+    def store(self, record: "Batch", place: Tensor) -> None:
+        """Copies a batch of fewer sequences, R, to the sequences from `place * R` on; `place` int64 `(1,)`."""
+
+        def copy(target: Tensor, source: Tensor, axis: int) -> None:
+            count = source.shape[axis]
+            parts = target.unflatten(axis, (target.shape[axis] // count, count))
+            parts.index_copy_(axis, place, source.unsqueeze(axis))
+
+        for field in dataclasses.fields(self):
+            axis = 0 if field.name == "bootstrap_observation" else 1
+            target, source = getattr(self, field.name), getattr(record, field.name)
+            if isinstance(target, dict):
+                for name, x in target.items():
+                    copy(x, source[name], axis)
+            elif target is not None and source is not None:
+                copy(target, source, axis)
+
+    def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
+        """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""
+
+        def take(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.index_select(1, sequences)  # (T, B, ...)
+
+        return (
+            {key: take(x) for key, x in self.observation.items()},
+            {key: x.index_select(0, sequences) for key, x in self.bootstrap_observation.items()},
+            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
+        )
+
+    def minibatch_of_transitions(self, transitions: Tensor) -> tuple[Observation, Observation, LossInputs]:
+        """observation and loss inputs of single steps, int64 `(n,)`, each step * S + sequence; nothing to bootstrap."""
+
+        def take(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.flatten(0, 1).index_select(0, transitions)  # (n, ...)
+
+        return (
+            {key: take(x) for key, x in self.observation.items()},
+            {},
+            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
+        )
+
+
+def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | None = None) -> Batch:
+    """An empty batch for this env and agent, on the env's device; by default that of a whole training step."""
+    whole = num_sequences is None
+    num_sequences = config.num_unrolls if whole else num_sequences
+    shape = (config.unroll_length, num_sequences)
+
+    def empty(*trailing: int) -> Tensor:
+        return torch.empty(*shape, *trailing, device=env.device)
+
+    sizes = env.observation_sizes
+    return Batch(
+        observation={key: empty(sizes[key]) for key in agent.normalizer},
+        bootstrap_observation={
+            agent.value_obs_key: torch.empty(num_sequences, sizes[agent.value_obs_key], device=env.device)
+        },
+        raw_action=empty(env.action_dim),
+        loc=empty(env.action_dim),
+        scale=empty(env.action_dim),
+        log_prob=empty(),
+        reward=empty(),
+        truncation=empty(),
+        termination=empty(),
+        value=empty() if config.stores_value else None,
+        time_out=empty() if config.bootstrap_on_timeout else None,
+        episode_done=empty() if config.log_training_metrics else None,
+        episode_metrics={name: empty() for name in env.episode_metrics} if config.log_training_metrics else {},
+        discounted_return=empty() if config.normalize_rewards else None,
+        final_value=empty() if config.bootstrap_on_truncation else None,
+        advantage=empty() if whole and config.gae_per == "batch" else None,
+        value_target=empty() if whole and config.gae_per == "batch" else None,
+        broken=torch.zeros(shape, device=env.device, dtype=torch.int32),
+        final_observation={key: empty(sizes[key]) for key in agent.normalizer if not whole and env.final_observation},
+        final_state=empty(env.final_state.shape[1]) if not whole and env.final_state is not None else None,
+    )
