@@ -157,3 +157,29 @@ def test_every_field_is_documented():
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
     assert documented == {field.name for field in dataclasses.fields(Config)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learning_rate": 1e-300}, "learning_rate is 1e-300, but float32 holds sizes from"),
+        ({"max_grad_norm": 1e-300}, "max_grad_norm is 1e-300, but float32 holds"),
+        ({"reward_clip": 1e39}, "reward_clip is 1e[+]39, but float32 holds"),
+        ({"clipping_epsilon_value": 10**400}, "clipping_epsilon_value is an int of more than 20 digits"),
+        ({"entropy_cost": -1e300}, "entropy_cost is -1e[+]300, but float32 holds"),
+        ({"torch_threads": 2**31}, r"torch_threads is 2147483648, but must be less than 2\*\*31"),
+        ({"episode_length": 2**31}, r"episode_length is 2147483648, but must be less than 2\*\*31"),
+        ({"policy_hidden_layer_sizes": (2**40,)}, r"policy_hidden_layer_sizes is .*, but must be less than 2\*\*31"),
+        ({"seed": 2**63}, r"seed is .*, but must be less than 2\*\*63"),
+        ({"num_evals": 10**9}, "100,000 evaluations are the most"),
+        ({"save_checkpoint_path": ""}, "save_checkpoint_path is '', but must be a path"),
+    ],
+)
+def test_numbers_that_nothing_can_hold(settings, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        Config(**{"num_timesteps": 1000, **settings})
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_long_counts_are_long():
+    assert Config(num_timesteps=2**40, normalize_until_count=None, seed=2**62).num_timesteps == 2**40

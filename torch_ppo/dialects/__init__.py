@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from torch_ppo.dialects import brax, cleanrl, guide, practice, rl_games, rsl_rl, sb3, skrl
-from torch_ppo.dialects.parse import parse
+from torch_ppo.dialects.parse import Symbol, parse
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.dialects.writing import Writing
 from torch_ppo.errors import ConfigError, did_you_mean
@@ -41,6 +41,8 @@ def convert(
     """Our settings from `values`, nested as in the library's own files; `num_envs` where the file does not say."""
     module = dialect_named(dialect)
     reading = Reading(f"{where}, read as {dialect}")
+    # What is code and no setting: envs, loggers. A setting whose value is not in the text is an error.
+    values = {key: value for key, value in values.items() if key in module.KEYS or not isinstance(value, Symbol)}
     try:
         module.read(dict(values), where, reading, num_envs)
     except ConfigError as error:

@@ -11,7 +11,7 @@ import operator
 import re
 import shlex
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torch_ppo.errors import ConfigError
@@ -54,8 +54,9 @@ def _call(node: ast.Call) -> object:
     """The keywords of a call as a dictionary; `int(1e6)` and the like as their value."""
     name = ast.unparse(node.func)
     positional = [literal(argument) for argument in node.args]
-    if name in CONVERSIONS and len(positional) == 1 and not node.keywords and not isinstance(positional[0], Symbol):
-        return CONVERSIONS[name](positional[0])
+    if name in CONVERSIONS and len(positional) == 1 and not node.keywords:
+        (value,) = positional
+        return Symbol(ast.unparse(node)) if isinstance(value, Symbol) else CONVERSIONS[name](value)
     values: Settings = {}
     for argument in positional:
         # PPO("MlpPolicy", env, ...): what has no keyword is the policy or the env, dict({...}) a dictionary
@@ -153,7 +154,7 @@ def parse_python(text: str) -> Settings:
     names = _statements(ast.parse(text).body)
     calls = names.pop("", {})
     sections = {name: value for name, value in names.items() if isinstance(value, dict) and value}
-    values = {name: value for name, value in names.items() if name not in sections and not isinstance(value, Symbol)}
+    values = {name: value for name, value in names.items() if name not in sections}
     inner = next(iter(sections.values())) if len(sections) == 1 else sections
     return {**inner, **values, **calls}
 
@@ -193,12 +194,20 @@ def scalar(word: str) -> object:
 NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
-def _numbers(value: object) -> object:
-    """YAML 1.1 reads 3e-4 as a word; the trainers turn it into a number, and so do we. "None" is a word there too."""
+MAX_VALUES = 100_000  # of a YAML file, aliases written out: nine lines of aliases of aliases would be a billion
+
+
+def _numbers(value: object, left: Iterator[int]) -> object:
+    """YAML 1.1 reads 3e-4 as a word; the trainers turn it into a number, and so do we. "None" is a word there too.
+
+    `left` counts down what may still come.
+    """
+    if next(left, None) is None:
+        raise ConfigError(f"not settings: more than {MAX_VALUES:,} values")
     if isinstance(value, dict):
-        return {str(key): _numbers(item) for key, item in value.items()}
+        return {str(key): _numbers(item, left) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_numbers(item) for item in value]
+        return [_numbers(item, left) for item in value]
     if isinstance(value, str) and (NUMBER.fullmatch(value) or value == "None"):
         return scalar(value)
     return value
@@ -218,7 +227,7 @@ def parse_yaml(text: str) -> Settings:
 
     Loader.add_constructor("tag:yaml.org,2002:python/tuple", Loader.construct_sequence)
     try:
-        return _numbers(yaml.load(text, Loader))
+        return _numbers(yaml.load(text, Loader), iter(range(MAX_VALUES)))
     except yaml.YAMLError as error:
         raise ConfigError(" ".join(f"not valid YAML: {error}".split())) from None
 
@@ -234,7 +243,9 @@ FORMATS: dict[str, Callable[[str], Settings]] = {
 
 
 # What a text that is not in a format raises, be it in its own arithmetic.
-BROKEN = (ValueError, TypeError, SyntaxError, RecursionError, ArithmeticError)
+BROKEN = (
+    ValueError, TypeError, SyntaxError, RecursionError, ArithmeticError, MemoryError, AttributeError, LookupError,
+)  # fmt: skip
 
 
 def guess_format(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch_ppo.errors import ConfigError, did_you_mean
 
+MAX_NUMBER = 1e38  # what float32 holds
 REQUIRED = object()
 KINDS = {int: "an int", float: "a number", bool: "True or False", str: "a word", list: "a list", dict: "a section"}
 
@@ -49,6 +50,8 @@ class Source:
         if value is None and default is None:
             return None
         if kind in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not abs(value) < MAX_NUMBER and value != math.inf:
+                raise ConfigError(f"{key} in {self.where} is beyond {MAX_NUMBER:g}")
             if kind is float or float(value).is_integer():
                 return kind(value)
         elif kind is list and isinstance(value, tuple):

@@ -10,6 +10,8 @@ from torch_ppo.dialects.reading import Reading, Source, shown
 from torch_ppo.dialects.writing import Writing
 from torch_ppo.errors import ConfigError
 
+MAX_TRANSITIONS = 2**40  # of a rollout: beyond, nobody waits for its divisors
+
 
 def nearest_divisors(total: int, number: int) -> list[int]:
     """The largest divisor of `total` below `number` and the smallest above it, as far as there are any."""
@@ -23,6 +25,8 @@ def require_divisor(name: str, number: int, total: int, product: str, otherwise:
     if number < 1 or total < 1:
         raise ConfigError(f"{name} is {number} of {total} transitions ({product}), but both must be greater than 0")
     if total % number:
+        if total > MAX_TRANSITIONS:
+            raise ConfigError(f"{product} = {shown(total)} transitions are more than any machine holds")
         fits = " or ".join(map(str, nearest_divisors(total, number)))
         raise ConfigError(
             f"{name} = {number} does not divide {product} = {total} transitions: "

@@ -114,7 +114,7 @@ def broken_lines(state: TrainingState) -> list[str]:
         if now > before:
             what = "its state left what physics can mean" if cause == "state" else f"its {cause} was inf or NaN"
             lines.append(
-                f"{now - before:,} times a world broke because {what} ({now:,} in all); nothing was learned from it"
+                f"worlds broke {now - before:,} times because {what} ({now:,} in all); nothing was learned from it"
             )
     return lines + keep_cases(state) if lines else []
 

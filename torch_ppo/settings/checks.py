@@ -52,8 +52,25 @@ def _describe(annotation: object) -> str:
 def check_type(name: str, value: object, annotation: object) -> None:
     if not _fits(value, annotation):
         raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} is {value}, but must be a finite number")
+    for number in value if isinstance(value, tuple) else (value,):
+        _check_size(name, number)
+
+
+# Numbers go into float32 and int32 tensors; counts of env steps and observations are kept in 64 bits.
+_LARGEST_FLOAT, _LEAST_FLOAT = 3.4e38, 1.2e-38
+_LONG = ("num_timesteps", "seed", "learning_rate_warmup_timesteps", "normalize_until_count", "training_metrics_steps")
+
+
+def _check_size(name: str, number: object) -> None:
+    """ConfigError for a number that the tensors it goes into do not hold."""
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ConfigError(f"{name} is {number}, but must be a finite number")
+    if isinstance(number, float) and not _LEAST_FLOAT <= abs(number) <= _LARGEST_FLOAT and number != 0.0:
+        raise ConfigError(f"{name} is {number}, but float32 holds sizes from {_LEAST_FLOAT} to {_LARGEST_FLOAT} only")
+    bits = 63 if name in _LONG else 31
+    if isinstance(number, int) and abs(number) >= 2**bits:
+        shown = str(number) if abs(number) < 10**20 else "an int of more than 20 digits"
+        raise ConfigError(f"{name} is {shown}, but must be less than 2**{bits}")
 
 
 def _check_types(config: Config) -> None:
@@ -106,7 +123,6 @@ def _check_ranges(config: Config) -> None:
         value = getattr(config, name)
         if value is not None and value not in known:
             raise ConfigError(f"{name} is {value!r}, which is unknown{did_you_mean(value, known)}")
-    require(config.seed < 2**63, "seed", "less than 2**63")
 
 
 def _check_divisible(c: Config) -> None:
@@ -167,8 +183,15 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(
             f"episode_length = {c.episode_length} is shorter than one policy step of action_repeat = {c.action_repeat}"
         )
+    for name in ("save_checkpoint_path", "restore_checkpoint_path"):
+        if getattr(c, name) is not None and not getattr(c, name).strip("\0 "):
+            raise ConfigError(f"{name} is {getattr(c, name)!r}, but must be a path; leave it out for none")
+    if c.num_evals > MAX_EVALS:
+        raise ConfigError(f"num_evals is {c.num_evals}, but {MAX_EVALS:,} evaluations are the most that can be kept")
     _check_idle(c)
 
+
+MAX_EVALS = 100_000  # each has a line in metrics.jsonl and a checkpoint
 
 # Settings that act only where another one has a certain value, and that one sets only to have that effect: elsewhere they
 # are refused rather than ignored. Others that lie idle, such as desired_kl without its schedule, stand in complete lists of

@@ -40,7 +40,7 @@ def read_config(name_or_path: str) -> dict[str, object]:
         raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
     try:
         values = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of Unicode, of an int of thousands of digits
         raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
     # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,6 +1,7 @@
 """C MuJoCo: worlds stepped by `mujoco.rollout` over a thread pool. The default on the CPU."""
 
 import copy
+import logging
 import os
 import time
 
@@ -22,6 +23,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_said: set[str] = set()
+
+
+def say_once(warning: str) -> None:
+    """Logs a warning of MuJoCo the first time that one of its kind comes.
+
+    MuJoCo itself would print each, thousands a second, and write them to MUJOCO_LOG.TXT in the current folder.
+    """
+    kind = warning.partition("Time =")[0].rstrip(" .0123456789")
+    if kind not in _said:
+        _said.add(kind)
+        logging.getLogger("torch_ppo").warning("MuJoCo: %s (others of this kind are not shown)", warning.strip())
+
+
 class MujocoPhysics:
     """See `torch_ppo.simulation.physics` for the contract.
 
@@ -32,6 +47,8 @@ class MujocoPhysics:
     def __init__(self, model: mujoco.MjModel, num_envs: int, *, device: torch.device) -> None:
         if device.type != "cpu":
             raise PhysicsError(f"C MuJoCo runs on the CPU, not on {device}; physics = warp would work there")
+        if mujoco.get_mju_user_warning() is None:
+            mujoco.set_mju_user_warning(say_once)
         self.num_envs, self.device = num_envs, device
         self.model = model = copy.copy(model)
         # A world gone bad is the env's business (it ends the episode), not to be reset behind its back.
