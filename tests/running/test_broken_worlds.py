@@ -160,7 +160,7 @@ def test_replacements_without_asking_the_device(broken, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "value"), CASES)
-@pytest.mark.filterwarnings("ignore:.* times a world broke", "ignore:.* env steps before")
+@pytest.mark.filterwarnings("ignore:worlds broke", "ignore:.* env steps before")
 def test_training_goes_on_as_without_the_bad_world(kind, value):
     """Networks and normalizer stay near those of a run in which nothing broke; nothing is inf or NaN."""
     healthy = make_state(Bad(), max_broken_fraction=1.0)
