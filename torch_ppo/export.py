@@ -31,8 +31,11 @@ class DeterministicPolicy(nn.Module):
     def __init__(self, agent: Agent) -> None:
         super().__init__()
         self.agent = agent
+        self.obs_dim = len(agent.normalizer[agent.policy_obs_key].mean)
 
     def forward(self, observation: Tensor) -> Tensor:
+        # Changes nothing, but refuses another size in words; one of 1 would be broadcast by the normalizer.
+        observation = observation.unflatten(-1, (self.obs_dim,))
         return self.agent.mode({self.agent.policy_obs_key: observation})
 
 

@@ -231,3 +231,19 @@ def test_bad_arguments(run_folder, monkeypatch, capsys, arguments, words):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error
     assert sorted(run_folder.parent.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("normalize_observations", [True, False])
+@pytest.mark.parametrize("shape", [(7, 1), (1,), (5, 1), (4,), (2, 6)])
+def test_observations_of_another_size_are_refused(tmp_path, normalize_observations, shape):
+    """Also of size 1, which a normalizer would broadcast."""
+    config = Config(
+        env="toy", num_timesteps=1, run_evals=False, device="cpu", normalize_observations=normalize_observations
+    )
+    agent = TrainingState(config, ToyTask()).agent
+    export_policy(agent, tmp_path / "policy.pt")
+    policy = torch.jit.load(str(tmp_path / "policy.pt"))
+    assert policy(torch.zeros(3, 5)).shape == (3, 2)
+    with pytest.raises(RuntimeError, match=r"unflatten: Provided sizes \[5\] don't multiply up"):
+        policy(torch.zeros(shape))

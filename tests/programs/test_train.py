@@ -346,6 +346,23 @@ def test_several_observations():
         train(ToyTask(asymmetric=True), network_factory={"policy_obs_key": "stat"})
 
 
+def test_network_factory_is_covered_by_the_seed():
+    """As in Brax; and the caller's own random numbers go on as if nothing had been."""
+
+    def factory(*sizes):
+        return torch_ppo.make_ppo_networks(*sizes, policy_hidden_layer_sizes=(8,), value_hidden_layer_sizes=(8,))
+
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(outcomes))
+        expected = torch.rand(3)
+        torch.manual_seed(len(outcomes))
+        _, (_, policy, _), _ = train(network_factory=factory, seed=seed, num_timesteps=0)
+        assert torch.equal(torch.rand(3), expected)
+        outcomes.append(torch.cat([tensor.flatten() for tensor in policy.values()]))
+    assert torch.equal(outcomes[0], outcomes[1]) and not torch.equal(outcomes[0], outcomes[2])
+
+
 def test_network_factory():
     sizes = []
 

@@ -115,10 +115,16 @@ def make_agent(
     generator: torch.Generator | None = None,
     network_factory: NetworkFactory | None = None,
 ) -> Agent:
-    """A freshly initialised agent on the CPU."""
+    """A freshly initialised agent on the CPU. `generator` decides its weights, also those of a `network_factory`."""
     policy_key, value_key = obs_keys(config, observation_sizes)
-    factory = network_factory or network_factory_from_config(config, generator)
-    policy, value = factory(observation_sizes[policy_key], observation_sizes[value_key], action_dim)
+    sizes = (observation_sizes[policy_key], observation_sizes[value_key], action_dim)
+    if network_factory is None:
+        policy, value = network_factory_from_config(config, generator)(*sizes)
+    else:
+        with torch.random.fork_rng(devices=[]):  # a factory draws from torch's own generator
+            if generator is not None:
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            policy, value = network_factory(*sizes)
     normalizer = nn.ModuleDict(
         {
             key: RunningStatistics(

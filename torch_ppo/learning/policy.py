@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from torch_ppo.errors import UserError
 from torch_ppo.formulas import distribution
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.task import Observation
@@ -39,6 +40,9 @@ def policy_maker(agent: Agent) -> Callable[..., Callable]:
         ) -> tuple[Tensor, dict[str, Tensor]]:
             if isinstance(observation, Tensor):
                 observation = {own.policy_obs_key: observation}
+            found, expected = observation[own.policy_obs_key].shape, len(own.normalizer[own.policy_obs_key].mean)
+            if found[-1:] != (expected,):
+                raise UserError(f"the policy sees observations (..., {expected}), not {tuple(found)}")
             loc, scale = own.policy_params(observation)
             if deterministic:
                 return own.bijector.forward(loc), {}
