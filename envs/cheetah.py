@@ -37,7 +37,7 @@ class Cheetah(Task):
         for _ in range(SETTLING_STEPS):
             physics.step(1)
         everywhere = torch.ones(physics.num_envs, device=physics.device, dtype=torch.bool)
-        physics.reset(everywhere, physics.qpos, physics.qvel)  # time is 0 again
+        physics.reset(everywhere, physics.start_parts())  # time is 0 again
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         return torch.cat(

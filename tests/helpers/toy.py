@@ -8,6 +8,8 @@
 It is an ordinary `Task` with a `Physics` of its own and trains like any other.
 """
 
+from collections.abc import Mapping
+
 import mujoco
 import torch
 from torch import Tensor
@@ -45,10 +47,13 @@ class ToyPhysics:
     def forward(self) -> None:
         """There are no sensors to update."""
 
-    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        masked_write(mask, qpos, self.qpos)
-        for zeroed in (self.time, self.ctrl):
-            masked_write(mask, 0.0, zeroed)
+    def start_parts(self) -> dict[str, Tensor]:
+        return {"qpos": self.qpos, "qvel": self.qvel, "ctrl": self.ctrl}
+
+    def reset(self, mask: Tensor, start: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.start_parts().items():
+            masked_write(mask, start[name], tensor)
+        masked_write(mask, 0.0, self.time)
 
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(sensor_slices(self.model), name)]

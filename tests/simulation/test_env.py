@@ -91,8 +91,8 @@ def test_random_restart_is_from_the_pool(make_task):
         env.step(action)
         for i in env.done.nonzero().flatten():
             (source,) = (first["observation/state"] == env.observation["state"][i]).all(1).nonzero().flatten().tolist()
-            assert torch.equal(env.physics.qpos[i], env._pool_qpos[source])
-            assert torch.equal(env.physics.qvel[i], env._pool_qvel[source])
+            assert torch.equal(env.physics.qpos[i], env._pool["qpos"][source])
+            assert torch.equal(env.physics.qvel[i], env._pool["qvel"][source])
             assert env.physics.time[i] == 0.0
             sources.append((i.item(), source))
     assert {source for _, source in sources} == set(range(env.num_envs))
@@ -133,7 +133,7 @@ def test_reset_draws_new_start_states():
     first = snapshot(env)
     env.reset()
     assert not torch.isclose(env.observation["state"], first["observation/state"]).all(1).any()
-    assert torch.equal(env._pool_qpos, env.physics.qpos)
+    assert torch.equal(env._pool["qpos"], env.physics.qpos)
 
 
 # Broken simulations
@@ -234,7 +234,9 @@ def test_wrong_reward_is_named():
             reward, metrics = super().reward(physics, memory, action)
             return reward[:, None], metrics
 
-    with pytest.raises(TaskError, match=r"Careless: reward is .*\(8, 1\), expected float \(8,\)"):
+    with pytest.raises(
+        TaskError, match=r"Careless.reward returns the reward as float32 \(8, 1\), but float \(8,\) is expected"
+    ):
         make_env(Careless())
 
 
@@ -242,14 +244,16 @@ def test_wrong_metrics_are_named():
     class Forgetful(ToyTask):
         metric_names = ("speed",)
 
-    with pytest.raises(TaskError, match="Forgetful: reward returns no metric 'speed'"):
+    with pytest.raises(TaskError, match=r"Forgetful\.reward returns no metric 'speed'"):
         make_env(Forgetful())
 
     class Careless(Forgetful):
         def reward(self, physics, memory, action):
             return super().reward(physics, memory, action)[0], {"speed": physics.qpos}
 
-    with pytest.raises(TaskError, match=r"Careless: metric 'speed' is .*\(8, 3\), expected float \(8,\)"):
+    with pytest.raises(
+        TaskError, match=r"Careless.reward returns metric 'speed' as float32 \(8, 3\), but float \(8,\) is expected"
+    ):
         make_env(Careless())
 
 

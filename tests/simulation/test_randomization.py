@@ -183,7 +183,8 @@ def test_randomised_worlds_move_apart(engine):
         engine=engine,
         randomization_fn=heavier,
     )
-    env.physics.reset(torch.ones(8, dtype=torch.bool), torch.tensor([[0.0, 0.1]]).repeat(8, 1), torch.zeros(8, 2))
+    start = {**env.physics.start_parts(), "qpos": torch.tensor([[0.0, 0.1]]).repeat(8, 1), "qvel": torch.zeros(8, 2)}
+    env.physics.reset(torch.ones(8, dtype=torch.bool), start)
     for _ in range(20):
         env.step(torch.ones(8, 1))
     assert len(env.physics.qpos[:, 1].unique()) == 8 and env.physics.qpos.isfinite().all()

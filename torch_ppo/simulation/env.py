@@ -4,23 +4,20 @@ Action repeat, time limit, truncation and termination, automatic reset and episo
 wrapper stack (brax/envs/wrappers/training.py), here plain tensor code over fixed buffers.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from torch_ppo.errors import UserError
 from torch_ppo.simulation.broken import BrokenWorlds
-from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write
-from torch_ppo.simulation.task import Observation, Task
+from torch_ppo.simulation.dry_step import as_observation, as_reward, dry_step
+from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write, normalize_quaternions
+from torch_ppo.simulation.task import Observation, Task, TaskError
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 
 RandomizationFn = Callable[[Physics, torch.Generator], dict[str, Tensor]]
-
-
-class TaskError(UserError):
-    """A task that returns something else than it declares; names the task, the tensor, and both shapes."""
 
 
 class Env:
@@ -86,22 +83,23 @@ class Env:
 
         self.done, self.truncation, self.termination, self.time_out = zeros(), zeros(), zeros(), zeros()
         self.steps = zeros(torch.int32)
-        self._pool_qpos, self._pool_qvel = self.physics.qpos.clone(), self.physics.qvel.clone()
-        self._qpos0 = self.physics.qpos.clone()
         self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
         self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
         self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
         with torch.no_grad():
-            self._draw_start_states()
-            observed = self._observe()
-            for key, value in observed.items():
-                self._check_shape(f"observation {key!r}", value, (num_envs, value.shape[-1] if value.dim() else 1))
-            self.observation = {key: torch.zeros_like(value) for key, value in observed.items()}
-            self._pool_observation = {key: torch.zeros_like(value) for key, value in observed.items()}
-            kept = observed if keep_final else {}
+            nominal = {name: x.clone() for name, x in self.physics.start_parts().items()}
+            found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator)
+            # Only now is it known which applied forces the task uses; they are 0 at first.
+            self._pool = {name: torch.zeros_like(x) for name, x in self.physics.start_parts().items()}
+            self._nominal = {name: nominal.get(name, x.clone()) for name, x in self._pool.items()}
+            self.observation = {key: torch.zeros_like(value) for key, value in found.observation.items()}
+            self._pool_observation = {key: torch.zeros_like(value) for key, value in self.observation.items()}
+            kept = self.observation if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
             self.final_state = torch.cat(self._state_parts(), 1) if keep_final else None
-            self.broken = BrokenWorlds(num_envs, observed, task.metric_names, device=device, max_state=max_state)
+            self.broken = BrokenWorlds(
+                num_envs, self.observation, found.metric_names, device=device, max_state=max_state
+            )
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
             self._totals = torch.zeros(2 + len(self.metrics), num_envs, device=device)
             length, sum_reward, *sums = self._totals
@@ -110,16 +108,18 @@ class Env:
                 "length": length,
                 **dict(zip(self.metrics, sums, strict=True)),
             }
-            self._keep_start_states(observed)
-            self._check_task()
+            self.reset()
 
     def _substeps_per_control(self) -> int:
-        timestep = self.physics.model.opt.timestep
-        substeps = round(self.task.control_dt / timestep)
-        if substeps < 1 or abs(substeps * timestep - self.task.control_dt) > 1e-6:
-            raise PhysicsError(
-                f"control_dt = {self.task.control_dt} s is not a multiple of the model's timestep = {timestep} s"
+        timestep, control_dt = self.physics.model.opt.timestep, getattr(self.task, "control_dt", None)
+        if not isinstance(control_dt, (int, float)) or not math.isfinite(control_dt):
+            raise TaskError(
+                f"{type(self.task).__name__}.control_dt is {control_dt}, but must be seconds, a multiple of the model's "
+                f"timestep = {timestep} s"
             )
+        substeps = round(control_dt / timestep)
+        if substeps < 1 or abs(substeps * timestep - control_dt) > 1e-6:
+            raise PhysicsError(f"control_dt = {control_dt} s is not a multiple of the model's timestep = {timestep} s")
         return substeps
 
     @property
@@ -133,8 +133,13 @@ class Env:
         return self.steps == self.episode_metrics["length"]
 
     def _observe(self) -> Observation:
-        observed = self.task.observe(self.physics, self.memory)
-        return observed if isinstance(observed, dict) else {"state": observed}
+        observed = as_observation(self.task.observe(self.physics, self.memory))
+        if observed.keys() != self.observation.keys():
+            raise TaskError(
+                f"{type(self.task).__name__}.observe returns {', '.join(observed)}, but returned "
+                f"{', '.join(self.observation)} at first"
+            )
+        return observed
 
     def _draw(self) -> None:
         if self.task.num_random:
@@ -150,14 +155,15 @@ class Env:
         for tensor in self.memory.values():
             tensor.zero_()
         self._draw()
-        self.physics.reset(self._everywhere, self._qpos0, torch.zeros_like(self._pool_qvel))
+        self.physics.reset(self._everywhere, self._nominal)
         self.task.start(self.physics, self.memory, self.generator)
+        normalize_quaternions(self.physics)
         self.physics.forward()
 
     def _keep_start_states(self, observed: Observation) -> None:
         """Makes the present state the pool, and every env's first."""
-        self._pool_qpos.copy_(self.physics.qpos)
-        self._pool_qvel.copy_(self.physics.qvel)
+        for name, tensor in self.physics.start_parts().items():
+            self._pool[name].copy_(tensor)
         for name, tensor in self.memory.items():
             self._pool_memory[name].copy_(tensor)
         for key, value in observed.items():
@@ -169,36 +175,6 @@ class Env:
         if self.random_episode_phase:
             policy_steps = -(-self.episode_length // self.action_repeat)
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
-
-    def _check_shape(self, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
-        if value.shape != shape or not value.is_floating_point():
-            raise TaskError(
-                f"{type(self.task).__name__}: {what} is {value.dtype} {tuple(value.shape)}, expected float {shape}"
-            )
-
-    def _check_task(self) -> None:
-        """Asks the task for everything once, so that a mistake in it shows before training, and by name."""
-        memory = {name: tensor.clone() for name, tensor in self.memory.items()}
-        action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
-        for key, value in self._observe().items():
-            self._check(f"observation {key!r}", value, (self.num_envs, *value.shape[1:]))
-        reward, metrics = self.task.reward(self.physics, memory, action)
-        self._check("reward", reward, (self.num_envs,))
-        for name in self.task.metric_names:
-            if name not in metrics:
-                raise TaskError(f"{type(self.task).__name__}: reward returns no metric {name!r}, one of metric_names")
-            self._check(f"metric {name!r}", metrics[name], (self.num_envs,))
-        for name in ("terminated", "time_out"):
-            value = getattr(self.task, name)(self.physics, memory)
-            if value is not None and value.shape != (self.num_envs,):
-                raise TaskError(
-                    f"{type(self.task).__name__}: {name} is {tuple(value.shape)}, expected ({self.num_envs},)"
-                )
-
-    def _check(self, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
-        self._check_shape(what, value, shape)
-        if not value.isfinite().all():
-            raise TaskError(f"{type(self.task).__name__}: {what} is inf or NaN in a start state")
 
     @torch.no_grad()
     def step(self, action: Tensor) -> None:
@@ -218,7 +194,7 @@ class Env:
         Only torch operations on tensors that stay where they are, so that it can be compiled.
         """
         self.task.after_step(self.physics, self.memory, action)
-        reward, metrics = self.task.reward(self.physics, self.memory, action)
+        reward, metrics = as_reward(self.task.reward(self.physics, self.memory, action))
         self.reward.copy_(reward if first else self.reward + reward)
         if last:
             self._settle(metrics)
@@ -270,7 +246,7 @@ class Env:
             if key in self.final_observation:
                 self.final_observation[key].copy_(value)
             torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
-        self.physics.reset(done, start(self._pool_qpos), start(self._pool_qvel))
+        self.physics.reset(done, {name: start(pool) for name, pool in self._pool.items()})
         for name, tensor in self.memory.items():
             if name not in self.task.memory_kept:
                 masked_write(done, start(self._pool_memory[name]), tensor)
@@ -283,7 +259,7 @@ class Env:
             "observation": self.observation,
             "episode_metrics": self.episode_metrics,
             "counters": {"steps": self.steps, "done": self.done, "broken": self.broken.counts},
-            "pool": {"qpos": self._pool_qpos, "qvel": self._pool_qvel},
+            "pool": self._pool,
             "pool_memory": self._pool_memory,
             "pool_observation": self._pool_observation,
         }

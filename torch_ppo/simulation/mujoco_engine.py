@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 import time
+from collections.abc import Mapping
 
 import mujoco
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from mujoco import rollout
 from torch import Tensor
 
-from torch_ppo.simulation.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, world_models
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
@@ -22,6 +23,15 @@ def available_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+
+# Inputs that are held during a step, in the order of MuJoCo's state vector.
+HELD = {
+    "ctrl": mujoco.mjtState.mjSTATE_CTRL,
+    "qfrc_applied": mujoco.mjtState.mjSTATE_QFRC_APPLIED,
+    "xfrc_applied": mujoco.mjtState.mjSTATE_XFRC_APPLIED,
+    "mocap_pos": mujoco.mjtState.mjSTATE_MOCAP_POS,
+    "mocap_quat": mujoco.mjtState.mjSTATE_MOCAP_QUAT,
+}
 
 _said: set[str] = set()
 
@@ -35,6 +45,14 @@ def say_once(warning: str) -> None:
     if kind not in _said:
         _said.add(kind)
         logging.getLogger("torch_ppo").warning("MuJoCo: %s (others of this kind are not shown)", warning.strip())
+
+
+def _mocap_poses(model: mujoco.MjModel, num_envs: int) -> tuple[Tensor, Tensor]:
+    """Where the model has its mocap bodies, `(num_envs, nmocap, 3)` and `(num_envs, nmocap, 4)`."""
+    data = mujoco.MjData(model)
+    return tuple(
+        torch.as_tensor(x, dtype=torch.float32).repeat(num_envs, 1, 1) for x in (data.mocap_pos, data.mocap_quat)
+    )
 
 
 class MujocoPhysics:
@@ -62,6 +80,11 @@ class MujocoPhysics:
         self.time = self._state[:, 0]
         self.qpos, self.qvel, self.act = self._state[:, 1:].split([nq, nv, na], dim=1)
         self.ctrl = torch.zeros(num_envs, nu)
+        self.mocap_pos, self.mocap_quat = _mocap_poses(model, num_envs)
+        # What is held during a step, in the order of MuJoCo's state; forces once they are used.
+        self._held = {"ctrl": self.ctrl}
+        if model.nmocap:
+            self._held |= {"mocap_pos": self.mocap_pos, "mocap_quat": self.mocap_quat}
         self.sensordata = torch.zeros(num_envs, model.nsensordata)
         self.overflow = torch.zeros(num_envs, dtype=torch.int32)
         self.qpos.copy_(torch.as_tensor(model.qpos0, dtype=torch.float32))
@@ -98,7 +121,7 @@ class MujocoPhysics:
             model, n = self.model, self.num_envs
             shapes = (
                 (n, self._state.shape[1]),
-                (n, num_substeps, model.nu),
+                (n, num_substeps, mujoco.mj_stateSize(model, self._held_spec)),
                 (n, num_substeps, self._state.shape[1]),
                 (n, num_substeps, model.nsensordata),
             )
@@ -108,7 +131,11 @@ class MujocoPhysics:
     def step(self, num_substeps: int) -> None:
         state, ctrl, states, sensors = self._buffers_for(num_substeps)
         state.copy_(self._state)
-        ctrl.copy_(self.ctrl[:, None])
+        first = 0
+        for tensor in self._held.values():
+            size = tensor[0].numel()
+            ctrl[:, :, first : first + size].copy_(tensor.flatten(1)[:, None])
+            first += size
         if not self._threads_chosen:
             self._choose_threads(num_substeps)
         self._simulate(num_substeps)
@@ -123,6 +150,7 @@ class MujocoPhysics:
             self._datas,
             state.numpy(),
             ctrl.numpy(),
+            control_spec=self._held_spec,
             nstep=num_substeps,
             state=states.numpy(),
             sensordata=sensors.numpy(),
@@ -136,17 +164,42 @@ class MujocoPhysics:
         data = self._datas[0]
         for i in range(self.num_envs):
             data.time = self.time[i].item()
-            for name in ("qpos", "qvel", "act", "ctrl"):
+            for name in ("qpos", "qvel", "act", *self._held):
                 getattr(data, name)[:] = getattr(self, name)[i].numpy()
             data.qacc_warmstart[:] = 0.0
             mujoco.mj_forward(self._models[i], data)
             self.sensordata[i] = torch.from_numpy(data.sensordata)
 
-    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        masked_write(mask, qpos, self.qpos)
-        masked_write(mask, qvel, self.qvel)
-        for zeroed in (self.time, self.act, self.ctrl):
-            masked_write(mask, 0.0, zeroed)
+    @property
+    def qfrc_applied(self) -> Tensor:
+        return self._force("qfrc_applied", self.model.nv)
+
+    @property
+    def xfrc_applied(self) -> Tensor:
+        return self._force("xfrc_applied", self.model.nbody, 6)
+
+    def _force(self, name: str, *shape: int) -> Tensor:
+        """An applied force, held from its first use on."""
+        if name not in self._held:
+            if self._buffers:
+                raise PhysicsError(f"{name} must first be used before the first step, in the task's start or apply")
+            self._held[name] = torch.zeros(self.num_envs, *shape)
+            self._held = {held: self._held[held] for held in HELD if held in self._held}
+        return self._held[name]
+
+    @property
+    def _held_spec(self) -> int:
+        """The parts of MuJoCo's state that are held, as bits."""
+        return sum(int(HELD[name]) for name in self._held)
+
+    def start_parts(self) -> dict[str, Tensor]:
+        return {"qpos": self.qpos, "qvel": self.qvel, "act": self.act, **self._held}
+
+    def reset(self, mask: Tensor, start: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.start_parts().items():
+            if tensor.numel():
+                masked_write(mask, start[name], tensor)
+        masked_write(mask, 0.0, self.time)
 
     def set_model_fields(self, fields: ModelFields) -> None:
         self._models = list(world_models(self.model, self.num_envs, fields))
@@ -154,5 +207,8 @@ class MujocoPhysics:
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]
 
+    def keyframe(self, name: str) -> dict[str, Tensor]:
+        return keyframe(self.model, name, self.device)
+
     def state(self) -> dict[str, Tensor]:
-        return {"state": self._state, "ctrl": self.ctrl, "sensordata": self.sensordata}
+        return {"state": self._state, **self._held, "sensordata": self.sensordata}

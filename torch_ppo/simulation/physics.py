@@ -6,13 +6,22 @@ Both offer the same torch tensors, allocated once and written in place, float32:
     qvel         velocity                            (num_envs, nv)
     act          actuator activation                 (num_envs, na)
     ctrl         control, held during a step         (num_envs, nu)
+    mocap_pos    position of mocap bodies            (num_envs, nmocap, 3)
+    mocap_quat   orientation of mocap bodies         (num_envs, nmocap, 4)
+    qfrc_applied force on degrees of freedom, held   (num_envs, nv)
+    xfrc_applied force and torque on bodies in world
+                 axes at their centre of mass, held  (num_envs, nbody, 6)
     time         simulation time in seconds          (num_envs,)
     sensordata   sensor values; after `step`, those
                  of the last forward pass, that is
                  one substep behind qpos             (num_envs, nsensordata)
     overflow     bits of exceeded buffer sizes       (num_envs,) int32, zero on C MuJoCo
+
+What is held stays until it is written anew, or until a restart. Applied forces cost nothing until they are first used,
+which must be before the first step.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +42,10 @@ class Physics(Protocol):
     qvel: Tensor
     act: Tensor
     ctrl: Tensor
+    mocap_pos: Tensor
+    mocap_quat: Tensor
+    qfrc_applied: Tensor
+    xfrc_applied: Tensor
     time: Tensor
     sensordata: Tensor
     overflow: Tensor
@@ -43,8 +56,11 @@ class Physics(Protocol):
     def forward(self) -> None:
         """Updates `sensordata` to the current state."""
 
-    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        """Where `mask` `(num_envs,)`: sets position and velocity, zeroes the rest of the state."""
+    def start_parts(self) -> dict[str, Tensor]:
+        """The live tensors that a start state consists of, by name: position, velocity, activation, and what is held."""
+
+    def reset(self, mask: Tensor, start: Mapping[str, Tensor]) -> None:
+        """Where `mask` `(num_envs,)`: sets the parts of `start`, all of `start_parts`, and zeroes the rest of the state."""
 
     def set_model_fields(self, fields: dict[str, Tensor]) -> None:
         """Gives each world its own values `(num_envs, *field shape)` of fields of `model`, by name; before stepping.
@@ -54,6 +70,9 @@ class Physics(Protocol):
 
     def sensor(self, name: str) -> Tensor:
         """View of a named sensor, `(num_envs, dim)`."""
+
+    def keyframe(self, name: str) -> dict[str, Tensor]:
+        """A keyframe of the model: qpos, qvel, act, ctrl, mocap_pos, mocap_quat, each as of one world."""
 
     def state(self) -> dict[str, Tensor]:
         """The live tensors that, copied back, continue the simulation exactly."""
@@ -86,6 +105,38 @@ def sensor_slice(slices: dict[str, slice], name: str) -> slice:
     if name not in slices:
         raise PhysicsError(f"the model has no sensor {name!r}; it has: {', '.join(slices) or 'none'}")
     return slices[name]
+
+
+def keyframe(model: mujoco.MjModel, name: str, device: torch.device) -> dict[str, Tensor]:
+    """See `Physics.keyframe`; PhysicsError names those there are."""
+    names = [model.key(i).name for i in range(model.nkey)]
+    if name not in names:
+        raise PhysicsError(f"the model has no keyframe {name!r}; it has: {', '.join(names) or 'none'}")
+    key = model.key(name)
+
+    def part(values: object, *shape: int) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32).reshape(shape).to(device)
+
+    return {
+        "qpos": part(key.qpos, model.nq),
+        "qvel": part(key.qvel, model.nv),
+        "act": part(key.act, model.na),
+        "ctrl": part(key.ctrl, model.nu),
+        "mocap_pos": part(key.mpos, model.nmocap, 3),
+        "mocap_quat": part(key.mquat, model.nmocap, 4),
+    }
+
+
+def normalize_quaternions(physics: Physics) -> None:
+    """Gives the quaternions of free and ball joints in `qpos` length 1, in place; one of length 0 becomes no rotation."""
+    first_of = {int(mujoco.mjtJoint.mjJNT_FREE): 3, int(mujoco.mjtJoint.mjJNT_BALL): 0}
+    for kind, address in zip(physics.model.jnt_type, physics.model.jnt_qposadr, strict=True):
+        if int(kind) in first_of:
+            first = int(address) + first_of[int(kind)]
+            quaternion = physics.qpos[:, first : first + 4]
+            length = quaternion.norm(dim=1, keepdim=True)
+            quaternion[:, :1] += length == 0
+            quaternion /= torch.where(length == 0, 1.0, length)
 
 
 def masked_write(mask: Tensor, value: Tensor | float, target: Tensor) -> None:

@@ -14,11 +14,16 @@ import mujoco
 import torch
 from torch import Tensor
 
+from torch_ppo.errors import UserError
 from torch_ppo.simulation.engines import make_physics
 from torch_ppo.simulation.physics import Physics, load_model
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
+
+
+class TaskError(UserError):
+    """A task that lacks something, or returns something else than it should; names task, method, found and expected."""
 
 
 class Task:
@@ -28,7 +33,7 @@ class Task:
     control_dt:       seconds between two actions; a multiple of the MJCF's timestep
     episode_length:   time limit in env steps, where the configuration sets none
     nconmax, njmax:   contacts and constraint rows per world for MuJoCo Warp; None lets it choose
-    metric_names:     keys of the metrics that `reward` returns
+    metric_names:     metrics that `reward` must return, in this order; those that are not named come after them
     reward_range:     least and greatest reward of an env step
     memory_kept:      memory that an automatic reset leaves alone
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
@@ -47,6 +52,8 @@ class Task:
 
     def make_model(self) -> mujoco.MjModel:
         """The compiled model."""
+        if not hasattr(self, "mjcf"):
+            raise TaskError(f"{type(self).__name__} has no mjcf, the path of its model file, and no make_model")
         return load_model(self.mjcf)
 
     def make_physics(self, num_envs: int, *, device: torch.device, engine: str, capture: bool) -> Physics:
@@ -74,11 +81,12 @@ class Task:
         raise NotImplementedError
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
-        """Writes a start state for every env into `physics.qpos`, `physics.qvel` and `memory`, in place.
+        """Writes a start state for every env into `physics` and `memory`, in place.
 
-        They are at the model's `qpos0`, zero velocity and zero memory when this is called.
+        All parts of the state are at the model's `qpos0`, at rest, and memory is zero, when this is called. Whatever is
+        written (qpos, qvel, act, ctrl, mocap poses) holds at automatic restarts too.
         """
-        raise NotImplementedError
+        raise TaskError(f"{type(self).__name__} has no start, which writes the state that an episode begins with")
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         """Turns the action `(num_envs, action_dim)` into controls."""
@@ -89,11 +97,11 @@ class Task:
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor | Observation:
         """Observation `(num_envs, obs_dim)`, or a dict of several."""
-        raise NotImplementedError
+        raise TaskError(f"{type(self).__name__} has no observe, which returns the observation (num_envs, obs_dim)")
 
     def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reward `(num_envs,)` and the metrics `metric_names`, each `(num_envs,)`."""
-        raise NotImplementedError
+        """Reward `(num_envs,)`; or the reward and metrics by name, each `(num_envs,)`."""
+        raise TaskError(f"{type(self).__name__} has no reward, which returns the reward (num_envs,)")
 
     def terminated(self, physics: Physics, memory: Memory) -> Tensor | None:
         """Whether the task has ended, bool `(num_envs,)`; None if it never does."""

@@ -3,6 +3,8 @@
 The tensors are views of Warp's arrays: nothing is copied between the simulator and torch.
 """
 
+from collections.abc import Mapping
+
 import mujoco
 import mujoco_warp as mjw
 import torch
@@ -10,7 +12,7 @@ import warp as wp
 from torch import Tensor
 
 from torch_ppo.simulation.capture import capture_warp
-from torch_ppo.simulation.physics import PhysicsError, masked_write, sensor_slice, sensor_slices
+from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, with_derived_fields
 
 wp.config.log_level = wp.LOG_WARNING
@@ -58,6 +60,9 @@ class WarpPhysics:
         self.qpos, self.qvel, self.act, self.ctrl, self.time, self.sensordata = map(
             wp.to_torch, (data.qpos, data.qvel, data.act, data.ctrl, data.time, data.sensordata)
         )
+        self.mocap_pos, self.mocap_quat = wp.to_torch(data.mocap_pos), wp.to_torch(data.mocap_quat)
+        self._forces = {"qfrc_applied": wp.to_torch(data.qfrc_applied), "xfrc_applied": wp.to_torch(data.xfrc_applied)}
+        self._used_forces: dict[str, Tensor] = {}
         self._warmstart = wp.to_torch(data.qacc_warmstart)
         self._overflow = wp.to_torch(data.overflow)
         self._sensors = sensor_slices(model)
@@ -95,11 +100,30 @@ class WarpPhysics:
             self._forward = self._ready(forward)
         self._forward()
 
-    def reset(self, mask: Tensor, qpos: Tensor, qvel: Tensor) -> None:
-        masked_write(mask, qpos, self.qpos)
-        masked_write(mask, qvel, self.qvel)
+    @property
+    def qfrc_applied(self) -> Tensor:
+        return self._force("qfrc_applied")
+
+    @property
+    def xfrc_applied(self) -> Tensor:
+        return self._force("xfrc_applied")
+
+    def _force(self, name: str) -> Tensor:
+        """An applied force, part of a start state from its first use on."""
+        if name not in self._used_forces and self._steps:
+            raise PhysicsError(f"{name} must first be used before the first step, in the task's start or apply")
+        return self._used_forces.setdefault(name, self._forces[name])
+
+    def start_parts(self) -> dict[str, Tensor]:
+        parts = {"qpos": self.qpos, "qvel": self.qvel, "act": self.act, "ctrl": self.ctrl, **self._used_forces}
+        return parts | ({"mocap_pos": self.mocap_pos, "mocap_quat": self.mocap_quat} if self.model.nmocap else {})
+
+    def reset(self, mask: Tensor, start: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.start_parts().items():
+            if tensor.numel():
+                masked_write(mask, start[name], tensor)
         # A stale warm start would be the only trace of the episode before.
-        for zeroed in (self.time, self.act, self.ctrl, self._warmstart):
+        for zeroed in (self.time, self._warmstart):
             masked_write(mask, 0.0, zeroed)
 
     @property
@@ -121,12 +145,12 @@ class WarpPhysics:
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]
 
+    def keyframe(self, name: str) -> dict[str, Tensor]:
+        return keyframe(self.model, name, self.device)
+
     def state(self) -> dict[str, Tensor]:
         return {
-            "qpos": self.qpos,
-            "qvel": self.qvel,
-            "act": self.act,
-            "ctrl": self.ctrl,
+            **self.start_parts(),
             "time": self.time,
             "sensordata": self.sensordata,
             "qacc_warmstart": self._warmstart,

@@ -1,0 +1,174 @@
+"""Mistakes in a task show before training: one line with the task, the method, what was found, what is expected."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Task, TaskError
+
+
+def make_env(task, num_envs=6):
+    generator = torch.Generator().manual_seed(0)
+    return Env(task, num_envs, episode_length=20, device=torch.device("cpu"), generator=generator, engine="mujoco")
+
+
+def mine(**methods):
+    """A cart-pole of the name Mine with these methods or attributes."""
+    return type("Mine", (Cartpole,), methods)()
+
+
+def observing(function):
+    return {"observe": lambda self, physics, memory: function(Cartpole.observe(self, physics, memory))}
+
+
+def rewarding(function):
+    return {"reward": lambda self, physics, memory, action: function(Cartpole.reward(self, physics, memory, action)[0])}
+
+
+def replace_qpos(self, physics, memory, generator):
+    physics.qpos = torch.zeros_like(physics.qpos)
+
+
+def return_controls(self, physics, memory, action):
+    return action
+
+
+def global_random(self, physics, memory, generator):
+    physics.qpos.copy_(torch.rand_like(physics.qpos))
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        (
+            observing(lambda x: x.int()),
+            r"Mine.observe returns observation 'state' as int32 \(6, 5\), but float \(6, 5\)",
+        ),
+        (observing(lambda x: x > 0), r"Mine.observe returns observation 'state' as bool \(6, 5\)"),
+        (observing(lambda x: x.numpy()), r"Mine.observe returns observation 'state' as ndarray \(6, 5\)"),
+        (observing(lambda x: x[:, :0]), "Mine.observe returns observation 'state' without numbers"),
+        (observing(lambda x: {}), "Mine.observe returns no observation"),
+        (observing(lambda x: {1: x}), "Mine.observe returns an observation named 1, but names are str"),
+        (
+            observing(lambda x: {"state": x, "far": x[:3]}),
+            r"Mine.observe returns observation 'far' as float32 \(3, 5\)",
+        ),
+        (observing(lambda x: x / 0), "Mine.observe returns observation 'state' that is inf or NaN in a start state"),
+        (observing(lambda x: None), "Mine.observe returns observation 'state' as NoneType"),
+        (rewarding(lambda r: (r.numpy(), {})), r"Mine.reward returns the reward as ndarray \(6,\), but float \(6,\)"),
+        (rewarding(lambda r: (1.0, {})), "Mine.reward returns the reward as float, but float"),
+        (rewarding(lambda r: (r.long(), {})), r"Mine.reward returns the reward as int64 \(6,\)"),
+        (rewarding(lambda r: (r[:, None], {})), r"Mine.reward returns the reward as float32 \(6, 1\)"),
+        (rewarding(lambda r: (r, r)), "Mine.reward must return the reward, or the reward and a dict of metrics"),
+        (rewarding(lambda r: (r, {"speed": r[:2]})), r"Mine.reward returns metric 'speed' as float32 \(2,\)"),
+        (rewarding(lambda r: (r, {"speed": 0.0})), "Mine.reward returns metric 'speed' as float"),
+        (
+            {"apply": return_controls},
+            r"Mine.apply returns something, but must write it: physics.ctrl.copy_\(controls\)",
+        ),
+        (
+            {"start": replace_qpos},
+            r"another tensor in the place of physics.qpos; physics.qpos.copy_\(x\) writes into it",
+        ),
+        ({"start": global_random}, "draws random numbers of torch's own; start has generator="),
+        ({"terminated": lambda self, p, m: p.qpos > 0}, r"Mine.terminated returns bool \(6, 2\), but bool \(6,\)"),
+        ({"terminated": lambda self, p, m: False}, r"Mine.terminated returns bool, but bool \(6,\)"),
+        ({"action_dim": lambda self, p: 0}, "Mine.action_dim is 0: the model has no actuators; give the MJCF some, or"),
+        ({"control_dt": math.nan}, "Mine.control_dt is nan, but must be seconds"),
+        ({"control_dt": None}, "Mine.control_dt is None, but must be seconds"),
+        ({"control_dt": -0.01}, "control_dt = -0.01 s is not a multiple"),
+    ],
+)
+def test_one_line(methods, words):
+    with pytest.raises(ValueError, match=words) as error:
+        make_env(mine(**methods))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["start", "observe", "reward", "mjcf"])
+def test_what_a_task_lacks(missing):
+    has = {"control_dt": 0.01, "mjcf": Cartpole.mjcf}
+    for name in ("start", "observe", "reward"):
+        has[name] = getattr(Cartpole, name)
+    has["__init__"] = lambda self: setattr(self, "sparse", False) or setattr(self, "swing_up", False)
+    del has[missing]
+    with pytest.raises(TaskError, match=f"^Bare has no {missing}, "):
+        make_env(type("Bare", (Task,), has)())
+
+
+def test_a_key_that_appears_later():
+    class Late(Cartpole):
+        def make_memory(self, num_envs, device):
+            self.calls = 0
+            return super().make_memory(num_envs, device)
+
+        def observe(self, physics, memory):
+            self.calls += 1
+            observed = super().observe(physics, memory)
+            return {"state": observed, "late": observed} if self.calls > 4 else {"state": observed}
+
+    env = make_env(Late())
+    with pytest.raises(TaskError, match=r"Late.observe returns state, late, but returned state at first"):
+        for _ in range(5):
+            env.step(torch.zeros(6, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_floating_types_are_cast_where_they_enter(dtype):
+    class Other(Cartpole):
+        def observe(self, physics, memory):
+            return super().observe(physics, memory).to(dtype)
+
+        def reward(self, physics, memory, action):
+            reward, _ = super().reward(physics, memory, action)
+            return reward.to(dtype), {"double": reward.to(dtype), "count": torch.ones_like(reward).int()}
+
+        def terminated(self, physics, memory):
+            return (physics.qpos[:, 1] > 0).to(dtype)
+
+    env = make_env(Other())
+    for _ in range(3):
+        env.step(torch.ones(6, 1))
+    tensors = (*env.observation.values(), env.reward, *env.metrics.values(), env.termination)
+    assert {x.dtype for x in tensors} == {torch.float32} and env.metrics["count"].eq(1).all()
+
+
+def test_a_numpy_constant_of_the_model():
+    """Of float64, as the home pose of a keyframe is: the observation would be, too."""
+
+    class Double(Cartpole):
+        def observe(self, physics, memory):
+            home = torch.as_tensor(np.asarray(physics.model.qpos0))
+            return torch.cat([super().observe(physics, memory), physics.qpos - home], dim=1)
+
+    env = make_env(Double())
+    assert env.observation["state"].dtype == torch.float32 and env.observation_sizes == {"state": 7}
+
+
+def test_reward_alone_and_metrics_without_names():
+    alone = make_env(mine(**rewarding(lambda reward: reward)))
+    assert alone.metrics == {}
+    env = make_env(mine(**rewarding(lambda reward: (reward, {"b": reward, "a": 2 * reward})), metric_names=("a",)))
+    assert list(env.metrics) == ["a", "b"] and list(env.episode_metrics) == ["sum_reward", "length", "a", "b"]
+    env.step(torch.zeros(6, 1))
+    assert torch.equal(env.metrics["a"], 2 * env.reward) and torch.equal(env.episode_metrics["b"], env.reward)
+
+
+def test_nothing_is_drawn_or_left_behind():
+    """The dry step changes neither the start states nor the memory."""
+
+    class Watched(Cartpole):
+        def make_memory(self, num_envs, device):
+            return {"t": torch.zeros(num_envs, device=device)}
+
+        def after_step(self, physics, memory, action):
+            memory["t"] += 1
+
+    env, plain = make_env(Watched()), make_env(Cartpole())
+    assert env.memory["t"].eq(0).all() and env.physics.ctrl.eq(0).all()
+    assert torch.equal(env.physics.qpos, plain.physics.qpos)
+    assert torch.equal(env.generator.get_state(), plain.generator.get_state())

@@ -1,0 +1,131 @@
+"""One step without physics: everything that a task has is asked for once, so that a mistake shows before training.
+
+Tensors of other floating types are cast where they enter; everything else that cannot be is a TaskError with task, method,
+what was found, and what was expected.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_ppo.simulation.physics import Physics
+from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
+
+
+class Found(NamedTuple):
+    """What a task turned out to have: observations of the start state, and the metrics that `reward` returns."""
+
+    observation: Observation
+    metric_names: tuple[str, ...]
+
+
+def as_observation(observed: Tensor | Observation) -> Observation:
+    """Observations by key, float32; a single one is "state"."""
+    parts = observed if isinstance(observed, dict) else {"state": observed}
+    return {key: x.float() for key, x in parts.items()}
+
+
+def as_reward(returned: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reward and metrics; a task without metrics may return the reward alone."""
+    return returned if isinstance(returned, tuple) else (returned, {})
+
+
+def described(value: object) -> str:
+    """Type and shape of whatever a task returned."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" {tuple(shape)}" if shape is not None else "")
+
+
+def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, generator: torch.Generator) -> Found:
+    """Start, apply, observe, reward and the ends of an episode, in this order, on copies of memory and generator.
+
+    `physics` is left as `start` and `apply` made it.
+    """
+    name, num_envs = type(task).__name__, physics.num_envs
+
+    def fail(method: str, what: str) -> None:
+        raise TaskError(f"{name}.{method} {what}")
+
+    def check_numbers(method: str, what: str, value: object, shape: tuple[int, ...]) -> None:
+        if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
+            fail(method, f"returns {what} as {described(value)}, but float {shape} is expected")
+        if not value.isfinite().all():
+            fail(method, f"returns {what} that is inf or NaN in a start state")
+
+    if not isinstance(action_dim, int) or action_dim < 1:
+        fail(
+            "action_dim",
+            f"is {action_dim}: the model has no actuators; give the MJCF some, or the task an action_dim and an apply of its "
+            "own, which may write physics.qfrc_applied",
+        )
+    memory = {key: x.clone() for key, x in memory.items()}
+    own = torch.Generator(generator.device)
+    own.set_state(generator.get_state())
+    action = torch.zeros(num_envs, action_dim, device=physics.device)
+    with _writing_in_place(physics, fail), _no_other_random_numbers(fail):
+        task.start(physics, memory, own)
+        if task.apply(physics, memory, action) is not None:
+            fail("apply", "returns something, but must write it: physics.ctrl.copy_(controls)")
+        task.after_step(physics, memory, action)
+        physics.forward()
+        observed = task.observe(physics, memory)
+        reward = task.reward(physics, memory, action)
+        ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out")}
+
+    parts = observed if isinstance(observed, dict) else {"state": observed}
+    if not parts:
+        fail("observe", "returns no observation")
+    for key, value in parts.items():
+        if not isinstance(key, str):
+            fail("observe", f"returns an observation named {key!r}, but names are str")
+        width = value.shape[-1] if isinstance(value, Tensor) and value.dim() else 1
+        check_numbers("observe", f"observation {key!r}", value, (num_envs, width))
+        if width == 0:
+            fail("observe", f"returns observation {key!r} without numbers")
+    returned = as_reward(reward)
+    if len(returned) != 2 or not isinstance(returned[1], dict):
+        fail("reward", "must return the reward, or the reward and a dict of metrics by name")
+    value, metrics = returned
+    check_numbers("reward", "the reward", value, (num_envs,))
+    for metric in task.metric_names:
+        if metric not in metrics:
+            fail("reward", f"returns no metric {metric!r}, one of metric_names")
+    for metric, x in metrics.items():
+        check_numbers("reward", f"metric {metric!r}", x.float() if isinstance(x, Tensor) else x, (num_envs,))
+    for method, x in ends.items():
+        if x is not None and (not isinstance(x, Tensor) or x.shape != (num_envs,)):
+            fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected")
+    names = dict.fromkeys((*task.metric_names, *metrics))
+    return Found({key: x.float() for key, x in parts.items()}, tuple(names))
+
+
+@contextmanager
+def _writing_in_place(physics: Physics, fail: object) -> Iterator[None]:
+    """Refuses `physics.qpos = x`, which would only give the name to another tensor."""
+    names = [name for name in ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat") if hasattr(physics, name)]
+    before = {name: getattr(physics, name) for name in names}
+    yield
+    for name, tensor in before.items():
+        if getattr(physics, name) is not tensor:
+            setattr(physics, name, tensor)
+            fail(
+                "start or apply",
+                f"puts another tensor in the place of physics.{name}; physics.{name}.copy_(x) writes into it",
+            )
+
+
+@contextmanager
+def _no_other_random_numbers(fail: object) -> Iterator[None]:
+    """Refuses torch's global random numbers: a run could not be repeated, and a recorded step would repeat one number."""
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        fail(
+            "start or another method",
+            "draws random numbers of torch's own; start has generator=, and steps have num_random and memory['random']",
+        )
