@@ -21,7 +21,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo import Memory, Physics, Task, load_model
+from torch_ppo import Memory, Physics, Task
 
 from . import joystick as terms
 from . import terrain
@@ -113,12 +113,11 @@ class Quadruped(Task):
         # 4 rows for each contact, 12 of friction in the joints, 12 of their limits
         self.njmax = 4 * self.nconmax + 2 * NUM_JOINTS
 
-    def make_model(self) -> mujoco.MjModel:
-        if not self.rough:
-            return load_model(self.mjcf)
-        spec = mujoco.MjSpec.from_file(str(self.mjcf))
-        terrain.add_terrain(spec, terrain.tile_heights(), friction=ROUGH_FRICTION)
-        return spec.compile()
+    def make_spec(self) -> mujoco.MjSpec:
+        spec = super().make_spec()
+        if self.rough:
+            terrain.add_terrain(spec, terrain.tile_heights(), friction=ROUGH_FRICTION)
+        return spec
 
     def make_memory(self, num_envs: int, device: torch.device) -> Memory:
         self.constants = constants(device)

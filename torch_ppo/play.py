@@ -4,12 +4,13 @@
     python -m torch_ppo.play policy.pt --env cartpole --video cartpole.gif
     python -m torch_ppo.play --env walker_walk --policy random
 
-Where there is a display, MuJoCo's viewer shows one env in real time until it is closed. Where there is none, or with
-`--video`, a file is written; its pictures need no OpenGL.
+Where there is a display, MuJoCo's viewer shows one world in real time until it is closed. Where there is none, or with
+`--video` or several `--worlds`, a file is written; its pictures need no OpenGL.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,11 +27,12 @@ from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.settings.config import Config
 from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
-from torch_ppo.showing.video import check_video, write_video
+from torch_ppo.showing.video import check_video, default_video, tiles, write_video
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 
 FRAMES_PER_SECOND = 25  # of a video, about: frames are whole steps apart
+MOST_WORLDS = 36
 
 Act = Callable[[Observation], Tensor]
 
@@ -62,15 +64,17 @@ class PlayArguments:
     engine: Literal["auto", "warp", "mujoco"] = "auto"
     """Physics engine, on the CPU; auto takes C MuJoCo."""
     video: Path | None = None
-    """File to write: .gif, .webp, .png, or .mp4 with the extra video. ENV.gif where there is no display."""
+    """File to write: .gif, .webp, .png, or .mp4 with the extra video. Where there is no display ENV.mp4, or ENV.gif."""
+    worlds: int = 1
+    """Episodes to play at once, side by side in a video."""
     width: int = 320
-    """Width of the video in pixels."""
+    """Width of a world's picture in pixels."""
     height: int = 240
-    """Height of the video in pixels."""
+    """Height of a world's picture in pixels."""
     camera: str | None = None
-    """Camera of the model, or track for one that follows the robot; the model's first by default."""
+    """Camera of the model, or track for one that follows the robot; by default the model's first, unless it turns."""
     renderer: Literal["rays", "gl"] = "rays"
-    """Of a video: rays runs anywhere; gl needs OpenGL, and draws tendons too."""
+    """Of a video: rays runs anywhere; gl needs OpenGL, and draws tendons and skins too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,7 @@ def make_player(arguments: PlayArguments) -> Played:
     name = canonical_name(arguments.env or (config.env if config else ""))
     if not name:
         raise PlayError("the task is not known; --env cartpole, say, would name it")
-    env = make_env(name, config, generator, arguments.engine)
+    env = make_env(name, config, generator, arguments.engine, arguments.worlds)
     if policy is None:
         return Played(name, simple_policy(arguments.policy, env.action_dim, generator), env)
     check_fit(policy, name, env)
@@ -118,35 +122,38 @@ def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
         shape = tuple(policy(env.observation).shape)
     except RuntimeError:
         shape = None
-    if shape != (1, env.action_dim):
+    if shape != (env.num_envs, env.action_dim):
         raise PlayError(
             f"{policy.path} does not fit: the task has an observation of "
             f"{env.observation_sizes[policy.key_in(env.observation)]} and {env.action_dim} actions"
         )
 
 
-def make_env(name: str, config: Config | None, generator: torch.Generator, engine: str) -> Env:
-    """One env of a task, with the episodes of a run's configuration if there is one."""
+def make_env(name: str, config: Config | None, generator: torch.Generator, engine: str, worlds: int = 1) -> Env:
+    """Envs of a task, with the episodes of a run's configuration if there is one."""
+    if not 1 <= worlds <= MOST_WORLDS:
+        raise ConfigError(f"--worlds is {worlds}, but must be from 1 to {MOST_WORLDS}")
     task = make_task(name)
     return Env(
         task,
-        1,
+        worlds,
         episode_length=(config.episode_length if config else None) or task.episode_length,
         device=torch.device("cpu"),
         generator=generator,
         action_repeat=config.action_repeat if config else 1,
-        auto_reset="cached",
+        auto_reset="random" if worlds > 1 else "cached",
         engine=engine,
     )
 
 
 def simple_policy(kind: str, action_dim: int, generator: torch.Generator) -> Act:
-    """Actions `(1, action_dim)` that are uniform in [-1, 1] ("random") or 0 ("zero")."""
+    """Actions `(worlds, action_dim)` that are uniform in [-1, 1] ("random") or 0 ("zero")."""
 
     def act(observation: Observation) -> Tensor:
+        worlds = len(next(iter(observation.values())))
         if kind == "zero":
-            return torch.zeros(1, action_dim)
-        return 2 * torch.rand(1, action_dim, generator=generator) - 1
+            return torch.zeros(worlds, action_dim)
+        return 2 * torch.rand(worlds, action_dim, generator=generator) - 1
 
     return act
 
@@ -164,34 +171,37 @@ def num_steps(arguments: PlayArguments, seconds_per_step: float) -> int | None:
 
 
 @torch.no_grad()
-def play(played: Played, steps: int | None) -> Iterator[bool]:
-    """Plays, and prints the return and length of each episode that ends; yields once per step, whether one ended.
+def play(played: Played, steps: int | None) -> Iterator[list[bool]]:
+    """Plays, and prints the return and length of each episode that ends; yields once per step, where one ended.
 
     `steps` None is without end.
     """
     env, taken = played.env, 0
     while steps is None or taken < steps:
-        broken = env.broken.total.item()
+        broken = env.broken.item()
         env.step(played.act(env.observation))
         taken += 1
-        ended = bool(env.done[0])
-        if ended:
-            why = "ended by the task" if env.termination[0] else "ended by the time limit"
-            print_episode(env, "the simulation became inf or NaN" if env.broken.total.item() > broken else why)
-            env.reset()  # to another start; by itself it would go back to the same one
+        ended = env.done.bool().tolist()
+        for world in itertools.compress(range(env.num_envs), ended):
+            why = "ended by the task" if env.termination[world] else "ended by the time limit"
+            print_episode(env, world, "the simulation became inf or NaN" if env.broken.item() > broken else why)
+        if all(ended):
+            env.reset()  # to other starts; by itself it would go back to those that there were
         yield ended
-    if not ended:
-        print_episode(env, "not ended")
+    for world in range(env.num_envs):
+        if not ended[world]:
+            print_episode(env, world, "not ended")
 
 
-def print_episode(env: Env, how: str) -> None:
+def print_episode(env: Env, world: int, how: str) -> None:
     """One line about the episode under way or just ended."""
-    total, length = env.episode_metrics["sum_reward"].item(), env.episode_metrics["length"].item()
-    print(f"return {total:.2f} in {length:.0f} env steps ({how})", flush=True)
+    total, length = env.episode_metrics["sum_reward"][world].item(), env.episode_metrics["length"][world].item()
+    which = f"world {world}: " if env.num_envs > 1 else ""
+    print(f"{which}return {total:.2f} in {length:.0f} env steps ({how})", flush=True)
 
 
 def record(played: Played, arguments: PlayArguments, path: Path) -> None:
-    """Plays into a video file; without a number of steps, one episode."""
+    """Plays into a video file; without a number of steps, one episode of each world."""
     env = played.env
     seconds = env.task.control_dt * env.action_repeat
     steps = num_steps(arguments, seconds)
@@ -203,21 +213,30 @@ def record(played: Played, arguments: PlayArguments, path: Path) -> None:
     data = mujoco.MjData(model)
     camera = find_camera(model, arguments.camera)
     renderer = make_renderer(arguments.renderer, model, camera, arguments.width, arguments.height)
+    if renderer.note:
+        print(renderer.note)
 
-    def draw() -> np.ndarray:
-        show_state(env, model, data)
+    def draw(world: int) -> np.ndarray:
+        show_state(env, model, data, world)
         return renderer.draw(data)
 
     with contextlib.closing(renderer):
-        frames = [draw()]
+        pictures = [draw(world) for world in range(env.num_envs)]
+        frames = [tiles(pictures)]
+        over = [False] * env.num_envs
         for step, ended in enumerate(play(played, steps), start=1):
-            if steps is None and ended:
-                break  # what would be drawn is the next start already
+            if steps is None:  # what would be drawn of those that have ended is a next start
+                over = list(map(max, over, ended))
+                if all(over):
+                    break
             if step % stride == 0:
-                frames.append(draw())
+                pictures = [
+                    old if still else draw(i) for i, (old, still) in enumerate(zip(pictures, over, strict=True))
+                ]
+                frames.append(tiles(pictures))
     write_video(path, frames, seconds * stride)
-    length = len(frames) * seconds * stride
-    print(f"{path}: {len(frames)} frames of {arguments.width}x{arguments.height}, {length:.1f} s")
+    height, width = frames[0].shape[:2]
+    print(f"{path}: {len(frames)} frames of {width}x{height}, {len(frames) * seconds * stride:.1f} s")
 
 
 def watch(played: Played, arguments: PlayArguments) -> None:
@@ -258,10 +277,10 @@ def main() -> None:
         if arguments.video is not None:
             check_video(arguments.video)
         played = make_player(arguments)
-        if arguments.video is None and has_display():
+        if arguments.video is None and arguments.worlds == 1 and has_display():
             watch(played, arguments)
         else:
-            record(played, arguments, arguments.video or Path(f"{played.name.rpartition(':')[2]}.gif"))
+            record(played, arguments, arguments.video or default_video(played.name.rpartition(":")[2]))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,14 @@ from torch_ppo.simulation.task import Task
 SHOWN_GROUPS = (0, 1, 2)  # MuJoCo's own default
 HIDDEN_GROUP = 5
 MARKER_COLOUR = (0.3, 0.65, 0.35, 0.6)
+SAME_SIZES = ("njnt", "nq", "nv", "nu", "nsite", "nmesh", "nhfield")  # of the model and of that of pictures
 TRACKING = "track"  # name of the camera that is added
-# Of the camera that is added: where it stands from what it looks at, and how far, in extents of the model.
+# Of the camera that is added: where it stands from what it looks at; how far, in extents of the model, but at least and at
+# most so many radii of the robot; and its angle in degrees.
 DIRECTION = np.array([0.35, -0.85, 0.4])
 DISTANCE = 1.7
+LEAST_RADII, MOST_RADII = 3.2, 6.0
+FIELD_OF_VIEW = 45.0
 
 
 class RenderError(UserError):
@@ -30,7 +34,12 @@ class RenderError(UserError):
 
 
 class Renderer(Protocol):
-    """Draws one camera of a model."""
+    """Draws one camera of a model.
+
+    note: what is not seen in its pictures, in a line; empty if nothing is missing that matters
+    """
+
+    note: str
 
     def draw(self, data: mujoco.MjData) -> np.ndarray:
         """The picture of a state whose kinematics are up to date, uint8 `(height, width, 3)`."""
@@ -43,13 +52,12 @@ def picture_model(task: Task, marker_radii: Sequence[float] = ()) -> mujoco.MjMo
     """The task's model with light, sky and the camera "track" where it lacks them, and its sites as geoms.
 
     There is a ball for each of `marker_radii` in m, to be moved by `MjData.mocap_pos`, behind those the model may have.
-    State and names are the same. A model that is not what is in the task's `mjcf` is returned as it is.
+    State and names are the same. A model that is not what the task's `make_spec` says is returned as it is.
     """
     model = task.make_model()
-    mjcf = getattr(task, "mjcf", None)
-    if mjcf is None:
+    if getattr(task, "mjcf", None) is None:
         return model
-    spec = mujoco.MjSpec.from_file(str(mjcf))
+    spec = task.make_spec()
     _add_light_and_sky(spec)
     _add_tracking_camera(spec, model)
     _turn_sites_into_geoms(spec)
@@ -58,7 +66,7 @@ def picture_model(task: Task, marker_radii: Sequence[float] = ()) -> mujoco.MjMo
         ball.type, ball.material, ball.group = mujoco.mjtGeom.mjGEOM_SPHERE, "", 0
         ball.mass, ball.contype, ball.conaffinity = 0.0, 0, 0
     picture = spec.compile()
-    same = all(getattr(picture, size) == getattr(model, size) for size in ("njnt", "nq", "nv", "nu", "nsite"))
+    same = all(getattr(picture, size) == getattr(model, size) for size in SAME_SIZES)
     return picture if same else model
 
 
@@ -68,21 +76,21 @@ def model_of_pictures(env: Env) -> mujoco.MjModel:
     return picture_model(env.task, () if markers is None else markers[0, :, 3].tolist())
 
 
-def show_state(env: Env, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    """Puts the state of the only world into `data`, and brings all that is drawn up to date."""
+def show_state(env: Env, model: mujoco.MjModel, data: mujoco.MjData, world: int = 0) -> None:
+    """Puts the state of a world into `data`, and brings all that is drawn up to date."""
     markers = env.task.markers(env.physics, env.memory)
     if markers is not None and model.nmocap >= markers.shape[1]:
-        data.mocap_pos[model.nmocap - markers.shape[1] :] = markers[0, :, :3].numpy()
+        data.mocap_pos[model.nmocap - markers.shape[1] :] = markers[world, :, :3].numpy()
     for name in ("qpos", "qvel", "act", "ctrl"):
-        getattr(data, name)[:] = getattr(env.physics, name)[0].numpy()
-    data.time = env.physics.time.item()
+        getattr(data, name)[:] = getattr(env.physics, name)[world].numpy()
+    data.time = env.physics.time[world].item()
     mujoco.mj_forward(model, data)
 
 
 def _add_light_and_sky(spec: mujoco.MjSpec) -> None:
     if not spec.lights:
         directional = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-        spec.worldbody.add_light(type=directional, pos=[0, 0, 5], dir=[0.2, 0.4, -1], diffuse=[0.6, 0.6, 0.6])
+        spec.worldbody.add_light(type=directional, pos=[0, 0, 5], dir=[0.2, 0.4, -1], diffuse=[0.5, 0.5, 0.5])
     if not any(texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX for texture in spec.textures):
         spec.add_texture(
             name="sky_of_picture",
@@ -95,7 +103,7 @@ def _add_light_and_sky(spec: mujoco.MjSpec) -> None:
         )
     headlight = spec.visual.headlight
     headlight.active = 1
-    headlight.ambient = np.maximum(headlight.ambient, 0.25)
+    headlight.ambient = np.maximum(headlight.ambient, 0.4)
     headlight.specular = np.minimum(headlight.specular, 0.1)
 
 
@@ -114,7 +122,9 @@ def _add_tracking_camera(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(back, right), back], axis=1)  # columns are the camera's x, y, z
-    position = data.subtree_com[root] + DISTANCE * model.stat.extent * back
+    radius = _radius(model, data, root)
+    distance = np.clip(DISTANCE * model.stat.extent, LEAST_RADII * radius, MOST_RADII * radius)
+    position = data.subtree_com[root] + distance * back
     body = data.xmat[root].reshape(3, 3)
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, (body.T @ axes).ravel())
@@ -122,9 +132,19 @@ def _add_tracking_camera(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
     spec.bodies[root].add_camera(
         name=TRACKING,
         mode=modes.mjCAMLIGHT_TRACKCOM if moves else modes.mjCAMLIGHT_TRACK,
+        fovy=FIELD_OF_VIEW,
         pos=body.T @ (position - data.xpos[root]),
         quat=quaternion,
     )
+
+
+def _radius(model: mujoco.MjModel, data: mujoco.MjData, root: int) -> float:
+    """Of a ball around the centre of mass of a tree of bodies that holds its geoms, in m."""
+    tree = (model.body_rootid[model.geom_bodyid] == root) & (model.geom_rbound > 0)  # a plane has none
+    if not tree.any():
+        return model.stat.extent
+    reach = np.linalg.norm(data.geom_xpos[tree] - data.subtree_com[root], axis=1) + model.geom_rbound[tree]
+    return float(reach.max())
 
 
 def _turn_sites_into_geoms(spec: mujoco.MjSpec) -> None:
@@ -139,19 +159,32 @@ def _turn_sites_into_geoms(spec: mujoco.MjSpec) -> None:
 
 
 def find_camera(model: mujoco.MjModel, name: str | None) -> int:
-    """Number of a camera; the model's first if `name` is None. RenderError names those there are."""
+    """Number of a camera; if `name` is None, the model's first, or "track" if that one turns with the robot or after it.
+
+    RenderError names those there are.
+    """
     names = [model.camera(i).name for i in range(model.ncam)]
     if not names:
         raise RenderError("the model has no camera; add one to its MJCF")
     if name is None:
-        return 0
+        return 0 if TRACKING not in names or _keeps_its_direction(model, 0) else names.index(TRACKING)
     if name not in names:
         raise RenderError(f"--camera is {name!r}, but the model has no such camera{did_you_mean(name, names)}")
     return names.index(name)
 
 
+def _keeps_its_direction(model: mujoco.MjModel, camera: int) -> bool:
+    """Whether a camera stands still, or goes along without turning. Others are eyes, or look at something small."""
+    mode, body, modes = int(model.cam_mode[camera]), int(model.cam_bodyid[camera]), mujoco.mjtCamLight
+    if mode == modes.mjCAMLIGHT_FIXED:
+        return int(model.body_weldid[body]) == 0
+    return mode in (modes.mjCAMLIGHT_TRACK, modes.mjCAMLIGHT_TRACKCOM) and body > 0  # with the world: all that moves
+
+
 class GLRenderer:
     """MuJoCo's own renderer. See `Renderer`; RenderError where there is no OpenGL."""
+
+    note = ""
 
     def __init__(self, model: mujoco.MjModel, camera: int, width: int, height: int) -> None:
         self._context = self._mjr = None

@@ -1,6 +1,7 @@
 """Video files: animated GIF, WebP or PNG by Pillow, and MP4 where imageio-ffmpeg is installed."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch_ppo.errors import UserError
 
 ANIMATIONS = (".gif", ".webp", ".png")
+GAP = 2  # pixels between tiles
 PALETTE_FRAMES = 16  # frames whose colours a GIF's palette is made of
 
 
@@ -17,11 +19,32 @@ class VideoError(UserError):
     """A video file that cannot be written."""
 
 
+def has_mp4() -> bool:
+    """Whether the extra that writes MP4 is installed."""
+    return importlib.util.find_spec("imageio_ffmpeg") is not None
+
+
+def default_video(name: str) -> Path:
+    """The file that is written where none is asked for."""
+    return Path(f"{name}.mp4" if has_mp4() else f"{name}.gif")
+
+
+def tiles(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one size as one, as square a grid of them as there is, row by row; one alone stays what it is."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    height, width, depth = pictures[0].shape
+    grid = np.full((rows, height + GAP, columns, width + GAP, depth), 255, dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        grid[i // columns, :height, i % columns, :width] = picture
+    return grid.reshape(rows * (height + GAP), columns * (width + GAP), depth)[:-GAP, :-GAP]
+
+
 def check_video(path: Path) -> None:
     """VideoError if no video can be written to `path`; nothing is written."""
     if path.suffix not in (*ANIMATIONS, ".mp4"):
         raise VideoError(f"--video {path} has to end in .gif, .webp, .png or .mp4")
-    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+    if path.suffix == ".mp4" and not has_mp4():
         raise VideoError(
             f"--video {path} needs imageio-ffmpeg, the extra video: pip install 'torch-ppo[video]'; .gif would work"
         )

@@ -21,7 +21,8 @@ What is held stays until it is written anew, or until a restart. Applied forces 
 which must be before the first step.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -82,14 +83,31 @@ class PhysicsError(UserError):
     """A model or sensor that does not exist or does not compile."""
 
 
-def load_model(mjcf: Path | str) -> mujoco.MjModel:
-    """Compiles an MJCF file; PhysicsError names the file and MuJoCo's complaint."""
+def load_spec(mjcf: Path | str) -> mujoco.MjSpec:
+    """An MJCF file before it is compiled; PhysicsError names the file and MuJoCo's complaint."""
     if str(mjcf).lstrip().startswith("<"):
         raise PhysicsError("a task's mjcf is the path of a file; for a text, let make_model return the compiled model")
     if not Path(mjcf).is_file():
         raise PhysicsError(f"there is no model file {mjcf}")
+    with _complaints_about(mjcf):
+        return mujoco.MjSpec.from_file(str(mjcf))
+
+
+def compile_spec(spec: mujoco.MjSpec, mjcf: Path | str) -> mujoco.MjModel:
+    """The model; PhysicsError names the file that it is from, and MuJoCo's complaint."""
+    with _complaints_about(mjcf):
+        return spec.compile()
+
+
+def load_model(mjcf: Path | str) -> mujoco.MjModel:
+    """Compiles an MJCF file; PhysicsError names the file and MuJoCo's complaint."""
+    return compile_spec(load_spec(mjcf), mjcf)
+
+
+@contextlib.contextmanager
+def _complaints_about(mjcf: Path | str) -> Iterator[None]:
     try:
-        return mujoco.MjModel.from_xml_path(str(mjcf))
+        yield
     except ValueError as error:
         raise PhysicsError(f"{mjcf} does not compile: {error}") from None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.simulation.engines import make_physics
-from torch_ppo.simulation.physics import Physics, load_model
+from torch_ppo.simulation.physics import Physics, compile_spec, load_spec
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
@@ -50,11 +50,15 @@ class Task:
     memory_kept: tuple[str, ...] = ()
     num_random: int = 0
 
-    def make_model(self) -> mujoco.MjModel:
-        """The compiled model."""
+    def make_spec(self) -> mujoco.MjSpec:
+        """The model before it is compiled: what is added here is seen in pictures, too."""
         if not hasattr(self, "mjcf"):
             raise TaskError(f"{type(self).__name__} has no mjcf, the path of its model file, and no make_model")
-        return load_model(self.mjcf)
+        return load_spec(self.mjcf)
+
+    def make_model(self) -> mujoco.MjModel:
+        """The compiled model."""
+        return compile_spec(self.make_spec(), self.mjcf)
 
     def make_physics(self, num_envs: int, *, device: torch.device, engine: str, capture: bool) -> Physics:
         """The simulation of `num_envs` worlds."""
