@@ -178,19 +178,25 @@ def play(played: Played, steps: int | None) -> Iterator[list[bool]]:
     """
     env, taken = played.env, 0
     while steps is None or taken < steps:
-        broken = env.broken.item()
         env.step(played.act(env.observation))
         taken += 1
         ended = env.done.bool().tolist()
         for world in itertools.compress(range(env.num_envs), ended):
-            why = "ended by the task" if env.termination[world] else "ended by the time limit"
-            print_episode(env, world, "the simulation became inf or NaN" if env.broken.item() > broken else why)
+            print_episode(env, world, why_ended(env, world))
         if all(ended):
             env.reset()  # to other starts; by itself it would go back to those that there were
         yield ended
     for world in range(env.num_envs):
         if not ended[world]:
             print_episode(env, world, "not ended")
+
+
+def why_ended(env: Env, world: int) -> str:
+    """Of an episode that has just ended."""
+    cause = env.broken.cause[world].item()
+    if cause:
+        return f"ended because its {env.broken.causes[cause - 1]} went bad"
+    return "ended by the task" if env.termination[world] else "ended by the time limit"
 
 
 def print_episode(env: Env, world: int, how: str) -> None:

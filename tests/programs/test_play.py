@@ -17,12 +17,15 @@ from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint,
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import to_toml
+from torch_ppo.simulation.task import Task
 
 WIDTH, HEIGHT = 64, 48
 
 
 class Pictures:
     """Instead of a renderer: keeps the states it was asked to draw."""
+
+    note = "nothing is drawn"
 
     def __init__(self):
         self.states = []
@@ -39,6 +42,7 @@ class Pictures:
 def pictures(monkeypatch):
     found = Pictures()
     monkeypatch.setattr(play, "make_renderer", lambda *arguments: found)
+    monkeypatch.setattr("torch_ppo.showing.video.has_mp4", lambda: False)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     return found
@@ -91,8 +95,9 @@ def test_random_policy(pictures, tmp_path, monkeypatch, capsys):
     assert pictures.states.pop() == "closed"
     np.testing.assert_array_equal(np.array(pictures.states), np.array(states))
     output = capsys.readouterr().out
+    assert output.startswith("nothing is drawn\n")
     assert f"return {total:.2f} in 80 env steps (not ended)" in output
-    assert "pendulum_swingup.gif: 41 frames of 320x240, 1.6 s" in output
+    assert "pendulum_swingup.gif: 41 frames of 64x48, 1.6 s" in output
     with Image.open("pendulum_swingup.gif") as video:
         assert video.info["duration"] >= 40
 
@@ -127,6 +132,66 @@ def test_last_checkpoint_and_samples(run_folder, pictures, monkeypatch):
     assert not np.allclose(played[""], played["--stochastic"])
 
 
+def test_worlds(run_folder, pictures, monkeypatch, capsys):
+    """Each has its own episode, and its own place in the picture."""
+    monkeypatch.chdir(run_folder.parent)
+    assert program(monkeypatch, "run", "--worlds", 3, "--video", "a.png", "--steps", 8) == 0
+    agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
+    config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
+    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco", 3)
+    states, totals = [env.physics.qpos.numpy().copy()], torch.zeros(3)
+    with torch.no_grad():
+        for step in range(8):
+            env.step(agent.mode(env.observation))
+            totals += env.reward * (step < 6)
+            if env.done.all():
+                env.reset()
+            states.append(env.physics.qpos.numpy().copy())
+    assert pictures.states.pop() == "closed"
+    np.testing.assert_allclose(np.array(pictures.states).reshape(9, 3, 1), np.array(states), rtol=0, atol=1e-6)
+    lines = capsys.readouterr().out.splitlines()
+    for world, total in enumerate(totals.tolist()):
+        assert f"world {world}: return {total:.2f} in 12 env steps (ended by the time limit)" in lines
+        assert any(
+            line.startswith(f"world {world}: ") and line.endswith("in 4 env steps (not ended)") for line in lines
+        )
+    with Image.open("a.png") as video:
+        assert video.size == (2 * WIDTH + 2, 2 * HEIGHT + 2)
+
+
+class Leaves(Task):
+    """World i ends in step i + 1."""
+
+    control_dt = 0.04
+    mjcf = make_task("pendulum_swingup").mjcf
+
+    def start(self, physics, memory, generator):
+        physics.qpos[:, 0] = 100 * torch.arange(1.0, physics.num_envs + 1)
+
+    def apply(self, physics, memory, action):
+        pass
+
+    def observe(self, physics, memory):
+        return physics.qpos.clone()
+
+    def reward(self, physics, memory, action):
+        return torch.ones(physics.num_envs), {}
+
+    def terminated(self, physics, memory):
+        return physics.time[:] > self.control_dt * (physics.qpos[:, 0] / 100).round() - 1e-3
+
+
+def test_a_world_that_ended_stands_still(pictures, tmp_path, monkeypatch, capsys):
+    """The video goes on until the last has ended; of the others nothing new is drawn."""
+    monkeypatch.setattr(play, "make_task", lambda name: Leaves())
+    assert program(monkeypatch, *f"--env ant --policy zero --worlds 3 --video {tmp_path}/a.gif".split()) == 0
+    drawn = [round(state[0] / 100) for state in pictures.states[:-1]]
+    assert drawn == [1, 2, 3, 2, 3, 3]
+    first = [line for line in capsys.readouterr().out.splitlines() if "return" in line]
+    for world in range(3):
+        assert f"world {world}: return {world + 1:.2f} in {world + 1} env steps (ended by the task)" in first
+
+
 def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
     for engine in ("mujoco", "warp"):
         arguments = f"--env pendulum_swingup --policy zero --steps 20 --engine {engine} --video {tmp_path}/a.webp"
@@ -153,6 +218,7 @@ def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
         ("run --steps 3 --seconds 1", "--steps and --seconds"),
         ("run --steps 0", "--steps 100 would work"),
         ("run --width 5", "--width is 5, but must be from 16 to 4096"),
+        ("run --worlds 0", "--worlds is 0, but must be from 1 to 36"),
         ("run --camera nose", "--camera is 'nose'"),
         ("run --video a.avi", "has to end in .gif"),
     ],
@@ -220,6 +286,13 @@ def test_viewer(run_folder, monkeypatch, capsys):
             env.reset()
         np.testing.assert_array_equal(shown, env.physics.qpos[0].numpy())
     assert capsys.readouterr().out.count("return") == 1
+
+
+def test_several_worlds_are_a_video_also_where_there_is_a_display(run_folder, pictures, monkeypatch, capsys):
+    monkeypatch.chdir(run_folder.parent)
+    monkeypatch.setenv("DISPLAY", ":7")
+    assert program(monkeypatch, "run", "--worlds", 2, "--steps", 2) == 0
+    assert "pendulum_swingup.gif: 3 frames" in capsys.readouterr().out
 
 
 def test_no_window(run_folder, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import torch
 
 from torch_ppo import play
 from torch_ppo.envs import ENVS, make_task
+from torch_ppo.errors import UserError
 from torch_ppo.showing.render import (
     TRACKING,
     GLRenderer,
@@ -73,6 +74,8 @@ def test_picture_model_has_the_same_state(name):
     for field in ("qpos0", "body_mass", "body_inertia", "body_ipos", "jnt_type", "jnt_qposadr", "dof_armature"):
         np.testing.assert_array_equal(getattr(picture, field), getattr(model, field), err_msg=field)
     assert picture.nlight > 0 and any(picture.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
+    assert picture.nhfield == model.nhfield
+    np.testing.assert_array_equal(picture.hfield_data, model.hfield_data)
     added = picture.ngeom - model.ngeom
     assert added == np.isin(model.site_group, (0, 1, 2)).sum()
     drawn = [picture.geom(i) for i in range(picture.ngeom) if not picture.geom(i).name]
@@ -105,6 +108,66 @@ def test_light_sky_and_camera_are_added(ball):
     assert find_camera(picture, None) == find_camera(picture, "track") == 0
     with pytest.raises(RenderError, match="'tracks', but the model has no such camera; did you mean 'track'"):
         find_camera(picture, "tracks")
+
+
+HAND = """
+<mujoco>
+  <statistic extent="85"/>
+  <worldbody>
+    <geom name="floor" type="plane" size="50 50 1"/>
+    WORLD
+    <body pos="0 0 1">
+      <joint type="slide" axis="1 0 0"/>
+      <geom type="capsule" size="0.1" fromto="-0.4 0 0 0.4 0 0"/>
+      HAND
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "hand", "taken"),
+    [
+        ('<camera name="first" pos="0 -3 1"/>', "", "first"),
+        ("", '<camera name="first" pos="0 -3 1" mode="trackcom"/>', "first"),
+        ("", '<camera name="first" pos="0 -3 1" mode="track"/>', "first"),
+        ("", '<camera name="first"/>', TRACKING),  # an eye in the hand
+        ('<body><camera name="first" pos="0 -3 1"/></body>', "", "first"),  # a stand that does not move
+        ('<camera name="first" pos="0 -3 1" mode="trackcom"/>', "", TRACKING),
+        ('<camera name="first" pos="0 -3 1" mode="targetbody" target="ball"/><body name="ball"/>', "", TRACKING),
+        ("", "", TRACKING),
+    ],
+)
+def test_camera_by_default(tmp_path, world, hand, taken):
+    """The model's first unless it turns with the robot or after something."""
+    (tmp_path / "hand.xml").write_text(HAND.replace("WORLD", world).replace("HAND", hand))
+    model = picture_model(Ball(tmp_path / "hand.xml"))
+    assert model.camera(find_camera(model, None)).name == taken
+
+
+def test_tracking_camera_is_near_a_robot_on_a_large_floor(tmp_path):
+    """Its width, 1 m, is a good part of the picture, however far the floor goes."""
+    (tmp_path / "hand.xml").write_text(HAND.replace("WORLD", "").replace("HAND", ""))
+    model = picture_model(Ball(tmp_path / "hand.xml"))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    distance = np.linalg.norm(data.cam_xpos[find_camera(model, TRACKING)] - [0, 0, 1])
+    seen = 2 * distance * np.tan(np.radians(model.cam_fovy[0] / 2))
+    assert 0.3 < 1.0 / seen < 0.8
+
+
+def test_what_a_task_adds_is_drawn(ball):
+    """To its file, in make_spec: both models have it."""
+
+    class Walled(Ball):
+        def make_spec(self):
+            spec = super().make_spec()
+            spec.worldbody.add_geom(name="wall", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.1, 1, 1])
+            return spec
+
+    task = Walled(ball.mjcf)
+    assert task.make_model().geom("wall").id == 0 and picture_model(task).geom("wall").id == 0
 
 
 def test_a_model_of_the_tasks_own_making():
@@ -157,6 +220,51 @@ def test_pictures(ball, kind):
                 expected = project(model, data, point)
                 assert number > 5 and np.hypot(column - expected[0], row - expected[1]) < 2
             assert picture[:5].min() > 60 and np.ptp(picture[0, :, 0].astype(int)) < 40  # sky
+
+
+# What is seen of this one in MuJoCo is its skin; its geoms are in hidden groups.
+SKINNED = """
+<mujoco>
+  <option solver="PGS" noslip_iterations="2"/>
+  <worldbody>
+    <body name="trunk" pos="0 0 1">
+      <freejoint/>
+      <geom size="0.3" rgba="1 0 0 1" group="3"/>
+      <geom size="0.4" rgba="0 0 1 1" group="5" contype="0" conaffinity="0"/>
+    </body>
+  </worldbody>
+  <deformable>
+    <skin name="fur" vertex="0 0 1  1 0 1  0 1 1" face="0 1 2">
+      <bone body="trunk" bindpos="0 0 1" bindquat="1 0 0 0" vertid="0 1 2" vertweight="1 1 1"/>
+    </skin>
+  </deformable>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("solver", ["PGS", "CG"])
+def test_what_a_skin_covers_is_seen(tmp_path, solver):
+    """Rays draw no skin, and say so; and they draw models that MuJoCo Warp would not simulate."""
+    (tmp_path / "skinned.xml").write_text(SKINNED.replace("PGS", solver))
+    model = picture_model(Ball(tmp_path / "skinned.xml"))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    with contextlib.closing(make_renderer("rays", model, 0, WIDTH, HEIGHT)) as renderer:
+        column, row, number = colour_centre(renderer.draw(data), 0)
+    assert number > 20 and np.hypot(column - WIDTH / 2, row - HEIGHT / 2) < 2  # the red one, of the first hidden group
+    assert renderer.note.startswith("skins are not drawn by --renderer rays; geoms of group 3 are, instead")
+    assert model.opt.solver == getattr(mujoco.mjtSolver, f"mjSOL_{solver}")  # as it was
+
+
+def test_nothing_to_see(tmp_path):
+    hidden = BALL.replace("<geom", '<geom group="3"').replace('name="mark"', 'name="mark" group="3"')
+    (tmp_path / "hidden.xml").write_text(hidden)
+    with pytest.raises(UserError, match="no geom of the model is in a group that is drawn"):
+        make_renderer("rays", picture_model(Ball(tmp_path / "hidden.xml")), 0, WIDTH, HEIGHT)
+
+
+def test_no_skin_no_note(ball):
+    assert make_renderer("rays", picture_model(ball), 0, WIDTH, HEIGHT).note == ""
 
 
 @pytest.mark.parametrize("name", ["reacher_hard", "fish_swim", "finger_turn_easy"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torch_ppo.showing.video import ANIMATIONS, VideoError, check_video, write_video
+from torch_ppo.showing.video import ANIMATIONS, GAP, VideoError, check_video, default_video, tiles, write_video
 
 WIDTH, HEIGHT = 64, 48
 
@@ -56,6 +56,25 @@ def test_mp4(tmp_path):
     assert len(found) == len(frames)
     assert np.abs(np.array(found) - np.array(frames)[:, :HEIGHT, :WIDTH]).mean() < 10
     gc.collect()
+
+
+@pytest.mark.parametrize(("number", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (4, 2, 2), (5, 3, 2)])
+def test_tiles(number, columns, rows):
+    """Row by row, with white between them and where there is none."""
+    pictures = [np.full((HEIGHT, WIDTH, 3), 10 * i, dtype=np.uint8) for i in range(number)]
+    grid = tiles(pictures)
+    assert grid.shape == (rows * (HEIGHT + GAP) - GAP, columns * (WIDTH + GAP) - GAP, 3)
+    for i in range(rows * columns):
+        top, left = i // columns * (HEIGHT + GAP), i % columns * (WIDTH + GAP)
+        assert (grid[top : top + HEIGHT, left : left + WIDTH] == (10 * i if i < number else 255)).all()
+    assert (grid == 255).sum() == grid.size - number * HEIGHT * WIDTH * 3
+    assert tiles(pictures, columns=number).shape[0] == HEIGHT
+
+
+@pytest.mark.parametrize(("there", "name"), [(True, "ant.mp4"), (False, "ant.gif")])
+def test_video_by_default(monkeypatch, there, name):
+    monkeypatch.setattr("torch_ppo.showing.video.has_mp4", lambda: there)
+    assert str(default_video("ant")) == name
 
 
 @pytest.mark.parametrize(

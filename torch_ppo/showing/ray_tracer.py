@@ -27,6 +27,8 @@ class RayRenderer:
         self._shape = (height, width, 4)
         model = _without_physics(model)
         bare = _bare_groups(model)
+        if not np.isin(model.geom_group, [*SHOWN_GROUPS, *bare]).any():  # Warp would crash
+            raise UserError("no geom of the model is in a group that is drawn: 0, 1 and 2; --renderer gl may show it")
         self.note = ""
         if model.nskin:
             instead = f"; geoms of group {', '.join(map(str, bare))} are, instead" if bare else ""

@@ -29,9 +29,9 @@ def default_video(name: str) -> Path:
     return Path(f"{name}.mp4" if has_mp4() else f"{name}.gif")
 
 
-def tiles(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one size as one, as square a grid of them as there is, row by row; one alone stays what it is."""
-    columns = math.ceil(math.sqrt(len(pictures)))
+def tiles(pictures: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    """Pictures of one size as one, row by row, in about as many rows as columns; one alone stays what it is."""
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     height, width, depth = pictures[0].shape
     grid = np.full((rows, height + GAP, columns, width + GAP, depth), 255, dtype=np.uint8)
