@@ -118,6 +118,7 @@ def test_starts_are_distributed_as_in_ant_v5(ant_v5):
         ant_v5.reset(seed=seed)
         theirs.append(ant_v5.state_vector())
     theirs = np.array(theirs)
+    theirs[:, 3:7] /= np.linalg.norm(theirs[:, 3:7], axis=1, keepdims=True)  # as ours: the same rotation, of length 1
     env = make_env(Ant(), num_envs=samples)
     ours = torch.cat([env.physics.qpos, env.physics.qvel], dim=1).numpy()
     error = np.sqrt((theirs.var(0) + ours.var(0)) / samples)
