@@ -24,7 +24,7 @@ from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.learning.update import METRICS, Learner, adaptive_learning_rate, per_parameter
 from torch_ppo.running.episode_metrics import EpisodeMetrics
-from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.evaluate import Evaluator, act_of
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
@@ -531,7 +531,7 @@ def test_evaluator(case: Case) -> None:
         for parameter, tensor in unflatten(agent.policy, case.spec("policy"), case["in/policy"]).items():
             parameter.copy_(tensor)
     load_normalizer(agent, case)
-    evaluator = Evaluator(env, agent, RecordedNoise(()), deterministic=cfg["deterministic"])
+    evaluator = Evaluator(env, act_of(agent, env, RecordedNoise(()), deterministic=cfg["deterministic"]))
     evaluator()
     metrics = evaluator()  # the second time, to see that an evaluation starts anew
 
@@ -559,7 +559,7 @@ def test_only_the_first_episode_counts(case: Case) -> None:
     cfg = case.cfg
     env = make_toy_env(case, cfg, episode_length=cfg["episode_length"], action_repeat=cfg["action_repeat"])
     agent = RecordedActions(case["in/actions"])
-    sums, lengths = Evaluator(env, agent, RecordedNoise(()), deterministic=True).run_episodes()
+    sums, lengths = Evaluator(env, agent.mode).run_episodes()
     assert not case["out/eval_active"][-1].any()
     outputs = {"eval_steps": lengths.to(case.dtype), **{f"eval_metrics/{name}": total for name, total in sums.items()}}
     for name, last in outputs.items():

@@ -8,40 +8,30 @@ import importlib
 import os
 from pathlib import Path
 
-TYPE_CHECKING = False  # as editors and type checkers know it; importing typing would double the time
-if TYPE_CHECKING:
-    from torch_ppo.envs import make_task as make_task
-    from torch_ppo.errors import UserError as UserError
-    from torch_ppo.formulas.networks import make_ppo_networks as make_ppo_networks
-    from torch_ppo.running.saved_policy import load_policy as load_policy
-    from torch_ppo.settings.config import Config as Config
-    from torch_ppo.settings.files import load_config as load_config
-    from torch_ppo.simulation.env import Env as Env
-    from torch_ppo.simulation.menagerie import menagerie_model as menagerie_model
-    from torch_ppo.simulation.physics import Physics as Physics
-    from torch_ppo.simulation.physics import load_model as load_model
-    from torch_ppo.simulation.task import Memory as Memory
-    from torch_ppo.simulation.task import Observation as Observation
-    from torch_ppo.simulation.task import Task as Task
-    from torch_ppo.train import train as train
-
 __version__ = "0.1.0"
 
-# Where each public name is.
+# Where each public name is; __init__.pyi says the same to editors and type checkers.
 FACE = {
     "Config": "settings.config",
     "Env": "simulation.env",
+    "Evaluation": "evaluate",
+    "Frames": "pictures",
     "Memory": "simulation.task",
     "Observation": "simulation.task",
     "Physics": "simulation.physics",
+    "Rollout": "episodes",
     "Task": "simulation.task",
     "UserError": "errors",
+    "evaluate": "evaluate",
     "load_config": "settings.files",
     "load_model": "simulation.physics",
     "load_policy": "running.saved_policy",
+    "make_env": "acting",
     "make_ppo_networks": "formulas.networks",
     "make_task": "envs",
     "menagerie_model": "simulation.menagerie",
+    "render": "pictures",
+    "rollout": "episodes",
     "train": "train",
 }
 __all__ = list(FACE)

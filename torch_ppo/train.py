@@ -3,20 +3,19 @@
 python -m torch_ppo.train --env cartpole
 """
 
-import functools
 import math
 import sys
 import time
-import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
+from torch_ppo.callable_module import make_callable
 from torch_ppo.errors import ConfigError, UserError, did_you_mean
 from torch_ppo.learning.agent import NetworkFactory
-from torch_ppo.learning.policy import Params, params_of, policy_maker
+from torch_ppo.learning.policy import MakePolicy, Params, params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
 from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
@@ -25,8 +24,11 @@ from torch_ppo.running.disk import check_folder
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.plan import summary
+from torch_ppo.settings.signature import with_settings
 from torch_ppo.simulation.env import RandomizationFn
 from torch_ppo.simulation.task import Task
+
+__all__ = ["train"]  # what `help` shows
 
 Metrics = dict[str, float]
 TOTAL_LOSS = METRICS.index("total_loss")
@@ -48,15 +50,15 @@ def warn_once_here(text: str) -> None:
 def run(
     state: TrainingState,
     *,
-    progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
-    policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
+    progress_fn: Callable[[int, Metrics], object] = lambda step, metrics: None,
+    policy_params_fn: Callable[[int, MakePolicy, Params], object] = lambda step, make_policy, params: None,
     save: Callable[[TrainingState, bool], None] = lambda state, best: None,
     should_stop: Callable[[TrainingState], bool] = lambda state: False,
     warn: Callable[[str], None] = warn_once_here,
 ) -> Metrics:
     """Trains until the end, or until `should_stop` after a training step. Returns the last reported metrics.
 
-    The callbacks come where Brax has them. `save(state, best)` follows each evaluation.
+    The callbacks come where Brax has them. `save(state, best)` follows each report, also where `progress_fn` raises.
     """
     config, metrics = state.config, {}
     make_policy = policy_maker(state.agent)
@@ -74,15 +76,17 @@ def run(
         if state.training_steps % steps_per_report == 0:
             policy_params_fn(state.env_steps, make_policy, params_of(state.agent))
             metrics, best = report(state, warn)
-            if config.num_evals > 0:
-                progress_fn(state.env_steps, metrics)
-            save(state, best)
+            try:
+                if config.num_evals > 0:
+                    progress_fn(state.env_steps, metrics)
+            finally:  # raising is a way to stop: what was reached is kept. A log comes before the checkpoint it leads to.
+                save(state, best)
         if should_stop(state):
             break
     return metrics if config.num_evals > 0 else {}
 
 
-def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], None]) -> None:
+def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], object]) -> None:
     """One training step and its bookkeeping. On CUDA it only queues work, and waits for the step before."""
     started = time.perf_counter()
     metrics = training_step(state.collector, state.learner)
@@ -169,18 +173,19 @@ UNSUPPORTED = {
 }
 
 
+@with_settings
 def train(
     environment: Task | str,
     num_timesteps: int,
     *,
     eval_env: Task | str | None = None,
-    network_factory: NetworkFactory | dict[str, object] | None = None,
+    network_factory: NetworkFactory | Mapping[str, object] | None = None,
     randomization_fn: RandomizationFn | None = None,
-    progress_fn: Callable[[int, Metrics], None] = lambda step, metrics: None,
-    policy_params_fn: Callable[[int, Callable, Params], None] = lambda step, make_policy, params: None,
+    progress_fn: Callable[[int, Metrics], object] = lambda step, metrics: None,
+    policy_params_fn: Callable[[int, MakePolicy, Params], object] = lambda step, make_policy, params: None,
     restore_params: Params | None = None,
     **settings: object,
-) -> tuple[Callable, Params, Metrics]:
+) -> tuple[MakePolicy, Params, Metrics]:
     """Trains `environment` and returns `(make_policy, params, metrics)`; the counterpart of `brax...ppo.train`.
 
     environment:       a task, or the name of one of ours
@@ -200,7 +205,7 @@ def train(
     for name, (allowed, reason) in UNSUPPORTED.items():
         if name in settings and settings.pop(name) not in allowed:
             raise ConfigError(f"{name} is not supported: {reason}")
-    if isinstance(network_factory, dict):
+    if isinstance(network_factory, Mapping):
         settings |= network_factory
         network_factory = None
     known = Config.__dataclass_fields__
@@ -302,15 +307,7 @@ def main() -> None:
         progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
 
 
-class _CallableModule(types.ModuleType):
-    """`torch_ppo.train` is this module as well as the library call, whichever way it was imported."""
-
-    @functools.wraps(train)
-    def __call__(self, *args: object, **kwargs: object) -> tuple[Callable, Params, Metrics]:
-        return train(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule
+make_callable(__name__)
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,8 @@ from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.task import Observation
 
 Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+Policy = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+MakePolicy = Callable[..., Policy]
 
 
 def params_of(agent: Agent) -> Params:
@@ -22,14 +24,14 @@ def params_of(agent: Agent) -> Params:
     )
 
 
-def policy_maker(agent: Agent) -> Callable[..., Callable]:
+def policy_maker(agent: Agent) -> MakePolicy:
     """Brax's `make_policy`: `make_policy(params, deterministic=False)` gives `policy(observation, generator=None)`.
 
     A policy maps an observation `(..., obs_dim)`, or a dict of them, to an action `(..., action_dim)` and extras
     (empty if deterministic).
     """
 
-    def make_policy(params: Params, deterministic: bool = False) -> Callable:
+    def make_policy(params: Params, deterministic: bool = False) -> Policy:
         own = copy.deepcopy(agent)
         for module, values in zip((own.normalizer, own.policy, own.value), params, strict=True):
             module.load_state_dict(values)

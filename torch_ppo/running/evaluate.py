@@ -1,6 +1,7 @@
 """Evaluation: the first episode of each eval env, as in Brax's Evaluator."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,13 +9,24 @@ from torch import Tensor
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation
 
 # Policy steps that are recorded as one graph, at most.
 MAX_STEPS_PER_CALL = 25
 
 
+Act = Callable[[Observation], Tensor]
+
+
+def act_of(agent: Agent, env: Env, noise: Noise, *, deterministic: bool) -> Act:
+    """The agent's most likely actions in `env`, or samples with `noise`."""
+    if deterministic:
+        return agent.mode
+    return lambda observation: agent.sample(observation, noise.normal(env.num_envs, env.action_dim))
+
+
 class Evaluator:
-    """Runs one episode per env of `env` with the agent's current policy.
+    """Runs one episode per env of `env` with the actions `(num_envs, action_dim)` that `act` gives for its observations.
 
     walltime:  seconds spent in evaluations so far
     sums:      of the reward and each metric over the first episode    (num_envs,) per name
@@ -23,8 +35,8 @@ class Evaluator:
     broken_before: worlds that broke in evaluations before this one
     """
 
-    def __init__(self, env: Env, agent: Agent, noise: Noise, *, deterministic: bool) -> None:
-        self.env, self.noise, self.deterministic = env, noise, deterministic
+    def __init__(self, env: Env, act: Act) -> None:
+        self.env, self.act = env, act
         self.walltime = 0.0
         self.sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
         self.lengths = torch.zeros_like(env.steps)
@@ -33,30 +45,37 @@ class Evaluator:
         fits = range(1, min(MAX_STEPS_PER_CALL, self.num_policy_steps) + 1)
         self.steps_per_call = max(n for n in fits if self.num_policy_steps % n == 0)
         self.broken_before = 0
-        self.act = agent.mode if deterministic else agent.sample
 
     @torch.no_grad()
     def advance(self) -> None:
         """`steps_per_call` policy steps, on tensors that stay where they are."""
         env = self.env
         for _ in range(self.steps_per_call):
-            drawn = () if self.deterministic else (self.noise.normal(env.num_envs, env.action_dim),)
-            env.step(self.act(env.observation, *drawn))
+            env.step(self.act(env.observation))
             for name, total in self.sums.items():
                 total.addcmul_(env.reward if name == "reward" else env.metrics[name], self.active)
             torch.where(self.active.bool(), env.steps, self.lengths, out=self.lengths)
             self.active *= 1.0 - env.done
+
+    def start(self) -> None:
+        """A new episode in every env, of which nothing has been counted yet."""
+        self.env.reset()
+        self.active.fill_(1.0)
+        self.lengths.zero_()
+        for total in self.sums.values():
+            total.zero_()
+
+    def totals(self) -> dict[str, Tensor]:
+        """Of each first episode the reward and the metrics, `(num_envs,)` per name: means of a "...per_step", else sums."""
+        lengths = self.lengths.to(torch.float32).clamp(min=1.0)
+        return {name: total / lengths if name.endswith("per_step") else total for name, total in self.sums.items()}
 
     def run_episodes(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sums over the episode of the reward and each metric, and its length in env steps; each `(num_envs,)`.
 
         Envs go on until the time limit, whether or not their first episode has ended: no host read inside.
         """
-        self.env.reset()
-        self.active.fill_(1.0)
-        self.lengths.zero_()
-        for total in self.sums.values():
-            total.zero_()
+        self.start()
         for _ in range(self.num_policy_steps // self.steps_per_call):
             self.advance()
         return self.sums, self.lengths
@@ -64,12 +83,9 @@ class Evaluator:
     def __call__(self) -> dict[str, float]:
         """`eval/*` metrics: means and population standard deviations over the episodes."""
         started = time.perf_counter()
-        sums, lengths = self.run_episodes()
-        lengths = lengths.to(torch.float32)
-        rows = {}
-        for name, total in sums.items():
-            rows[f"episode_{name}"] = total / lengths.clamp(min=1.0) if name.endswith("per_step") else total
-        rows["episode_length"] = lengths
+        _, lengths = self.run_episodes()
+        rows = {f"episode_{name}": total for name, total in self.totals().items()}
+        rows["episode_length"] = lengths.to(torch.float32)
         std, mean = torch.std_mean(torch.stack(list(rows.values())), dim=1, correction=0)
         values = torch.stack([mean, std], dim=1).tolist()  # the one host read
         seconds = time.perf_counter() - started

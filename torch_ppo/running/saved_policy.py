@@ -66,11 +66,14 @@ class SavedPolicy:
         return self.obs_key
 
 
-def load_policy(path: Path | str, *, checkpoint: str = "best", deterministic: bool = True) -> SavedPolicy:
-    """The policy of a run folder, a checkpoint file, or an exported TorchScript file, on the CPU.
+def load_policy(
+    path: Path | str, *, checkpoint: str = "best", deterministic: bool = True, device: torch.device | str = "cpu"
+) -> SavedPolicy:
+    """The policy of a run folder, a checkpoint file, or an exported TorchScript file.
 
     checkpoint:     which one of a run folder: best or last
     deterministic:  most likely actions; False samples, as in training, which an exported policy cannot
+    device:         where it computes, for observations and a generator that are there too
 
     Raises UserError where there is no such policy. Reading runs no code of the file, unless it is TorchScript.
     """
@@ -80,10 +83,10 @@ def load_policy(path: Path | str, *, checkpoint: str = "best", deterministic: bo
             raise PolicyError(
                 f"{path} is an exported policy, which has the most likely actions; a checkpoint can sample"
             )
-        return _exported(path)
+        return _exported(path, device)
     path = find_checkpoint(path, checkpoint)
     saved = load_checkpoint(path)
-    agent = agent_from_checkpoint(saved)
+    agent = agent_from_checkpoint(saved).to(device)
     return SavedPolicy(
         path,
         _mode(agent) if deterministic else _sample(agent, saved["action_dim"]),
@@ -103,10 +106,10 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _exported(path: Path) -> SavedPolicy:
+def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
-        module = torch.jit.load(str(path)).eval()
+        module = torch.jit.load(str(path), map_location=device).eval()
     beside = path.with_name("config.toml")
     config = load_config(str(beside)) if beside.is_file() else None
     key = config.policy_obs_key if config else Config.policy_obs_key
@@ -119,7 +122,7 @@ def _mode(agent: Agent) -> Callable[[Tensor, torch.Generator | None], Tensor]:
 
 def _sample(agent: Agent, action_dim: int) -> Callable[[Tensor, torch.Generator | None], Tensor]:
     def act(observation: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(*observation.shape[:-1], action_dim, generator=generator)
+        noise = torch.randn(*observation.shape[:-1], action_dim, generator=generator, device=observation.device)
         return agent.sample({agent.policy_obs_key: observation}, noise)
 
     return act

@@ -17,7 +17,7 @@ from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.episode_metrics import EpisodeMetrics
-from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.evaluate import Evaluator, act_of
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.settings.config import Config
@@ -72,7 +72,7 @@ def resolve_config(config: Config, task: Task) -> Config:
     )
 
 
-def _randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
+def randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
     """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted."""
     if given is not None or not config.randomize:
         return given
@@ -140,7 +140,7 @@ class TrainingState:
             "env",
             auto_reset=config.auto_reset,
             random_episode_phase=config.random_episode_phase,
-            randomization_fn=_randomization_of(task, config, randomization_fn),
+            randomization_fn=randomization_of(task, config, randomization_fn),
             keep_final=True,
         )
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
@@ -159,10 +159,11 @@ class TrainingState:
         self.evaluator = None
         if config.run_evals and config.num_evals > 0:
             eval_task = eval_task or task
-            randomization = _randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
+            randomization = randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
             eval_env = self._make_env(eval_task, config.num_eval_envs, "eval_env", randomization_fn=randomization)
             eval_noise = GeneratorNoise(self.generators["eval"])
-            self.evaluator = Evaluator(eval_env, self.agent, eval_noise, deterministic=config.deterministic_eval)
+            act = act_of(self.agent, eval_env, eval_noise, deterministic=config.deterministic_eval)
+            self.evaluator = Evaluator(eval_env, act)
         self.episode_metrics = EpisodeMetrics(
             config.training_metrics_steps or config.env_step_per_training_step, action_repeat=config.action_repeat
         )

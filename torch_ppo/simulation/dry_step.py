@@ -16,9 +16,12 @@ from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 
 
 class Found(NamedTuple):
-    """What a task turned out to have: observations of the start state, and the metrics that `reward` returns."""
+    """What a task turned out to have: observations of the start state, whether that is a single tensor and no dict, and
+    the metrics that `reward` returns.
+    """
 
     observation: Observation
+    single: bool
     metric_names: tuple[str, ...]
 
 
@@ -101,7 +104,7 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         if x is not None and (not isinstance(x, Tensor) or x.shape != (num_envs,)):
             fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected")
     names = dict.fromkeys((*task.metric_names, *metrics))
-    return Found({key: x.float() for key, x in parts.items()}, tuple(names))
+    return Found({key: x.float() for key, x in parts.items()}, isinstance(observed, Tensor), tuple(names))
 
 
 @contextmanager

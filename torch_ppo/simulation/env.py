@@ -6,6 +6,7 @@ wrapper stack (brax/envs/wrappers/training.py), here plain tensor code over fixe
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Env:
     """`num_envs` episodes of a task, stepped together. All tensors are written in place.
 
     observation:      after the step and any reset             (num_envs, obs_dim) per key
+    seen:             the same, as `Task.observe` returns it   a tensor, or a dict
     reward:           summed over action repeats               (num_envs,)
     done:             1 where the episode ended                (num_envs,)
     truncation:       1 where only the time limit ended it     (num_envs,)
@@ -93,6 +95,7 @@ class Env:
             self._pool = {name: torch.zeros_like(x) for name, x in self.physics.start_parts().items()}
             self._nominal = {name: nominal.get(name, x.clone()) for name, x in self._pool.items()}
             self.observation = {key: torch.zeros_like(value) for key, value in found.observation.items()}
+            self.seen: Any = self.observation["state"] if found.single else self.observation
             self._pool_observation = {key: torch.zeros_like(value) for key, value in self.observation.items()}
             kept = self.observation if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
@@ -146,10 +149,11 @@ class Env:
             self.memory["random"].uniform_(generator=self.generator)
 
     @torch.no_grad()
-    def reset(self) -> None:
-        """Starts a new episode in every env, from freshly drawn start states, which become the pool."""
+    def reset(self) -> Any:
+        """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
         self._draw_start_states()
         self._keep_start_states(self._observe())
+        return self.seen
 
     def _draw_start_states(self) -> None:
         for tensor in self.memory.values():
@@ -177,8 +181,12 @@ class Env:
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
 
     @torch.no_grad()
-    def step(self, action: Tensor) -> None:
-        """One policy step with `action` `(num_envs, action_dim)`."""
+    def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """One policy step with `action` `(num_envs, action_dim)`. Returns `(seen, reward, done)`.
+
+        These are the env's own tensors, which the next step overwrites: clone what is to be kept. Where an episode has
+        ended, what is seen is the start of the next one already.
+        """
         # Random numbers are drawn here, not where they are used: after_physics is compiled, which a generator cannot be.
         if self.auto_reset == "random":
             self._source.random_(self.num_envs, generator=self.generator)
@@ -187,6 +195,7 @@ class Env:
             self.task.apply(self.physics, self.memory, action)
             self.physics.step(self.num_substeps)
             self.after_physics(action, repeat == 1, repeat == self.action_repeat)
+        return self.seen, self.reward, self.done
 
     def after_physics(self, action: Tensor, first: bool, last: bool) -> None:
         """What follows the physics of one of the action's repeats: reward, and at the last the rules of an episode.

@@ -1,0 +1,189 @@
+"""Who acts, and where: `make_env`, and what `evaluate`, `rollout` and `render` make of the policy they are given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.evaluate import Act
+from torch_ppo.running.generators import make_generators
+from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
+from torch_ppo.running.training_state import randomization_of, resolve_config, resolve_device
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.task import Observation, Task
+
+Engine = Literal["auto", "warp", "mujoco"]
+# A run folder, a checkpoint or an exported file; a policy from `load_policy`; or any function from what `Env.step` returns
+# as observation to actions `(num_envs, action_dim)`, as tensor or array, alone or as the first of a tuple.
+RunOrPolicy = str | PathLike[str] | SavedPolicy | Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Acting:
+    """A policy in an env.
+
+    name:  of the task
+    env:   where it acts
+    act:   from the env's observations to actions    (num_envs, action_dim)
+    """
+
+    name: str
+    env: Env
+    act: Act
+
+
+def make_env(
+    environment: Task | str,
+    num_envs: int = 1,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    physics: Engine = "auto",
+    episode_length: int | None = None,
+    action_repeat: int = 1,
+    auto_reset: Literal["cached", "random"] = "cached",
+    randomize: bool = False,
+) -> Env:
+    """`num_envs` episodes of a task, stepped together; see `Env` for how, and for its tensors.
+
+    environment:     a task, or the name of one
+    device:          cpu, cuda, or auto, which takes CUDA where there is one
+    seed:            of start states and of all that a task draws
+    physics:         mujoco (C MuJoCo, CPU only), warp (MuJoCo Warp), or auto: Warp on CUDA, else C MuJoCo
+    episode_length:  time limit in env steps; by default the task's own
+    action_repeat:   env steps per `Env.step`
+    auto_reset:      a finished env restarts from its own first state (cached) or from that of a random env (random)
+    randomize:       give each env a model of its own, as the task's `randomize` says
+
+    Raises UserError for a value that cannot work.
+    """
+    settings = {
+        "num_envs": num_envs,
+        "device": device,
+        "seed": seed,
+        "physics": physics,
+        "episode_length": episode_length,
+        "action_repeat": action_repeat,
+        "auto_reset": auto_reset,
+        "randomize": randomize,
+    }
+    return _env_of(environment, "env", settings)
+
+
+def _env_of(environment: Task | str, stream: str, settings: dict[str, Any]) -> Env:
+    """The env with the settings of a `Config`, whose checks and words are used; random numbers are those of `stream`."""
+    task = make_task(environment) if isinstance(environment, str) else environment
+    if not isinstance(task, Task):
+        raise ConfigError(f"the environment is {task!r}, but must be a task, such as Balance(), or the name of one")
+    batch = {"batch_size": settings["num_envs"], "num_minibatches": 1}  # any that goes with num_envs
+    config = resolve_config(Config(num_timesteps=1, **settings, **batch), task)
+    device = torch.device(config.device)
+    return Env(
+        task,
+        config.num_envs,
+        episode_length=config.episode_length,
+        device=device,
+        generator=make_generators(config.seed, device)[stream],
+        action_repeat=config.action_repeat,
+        auto_reset=config.auto_reset,
+        engine=config.physics,
+        randomization_fn=randomization_of(task, config, None),
+    )
+
+
+def find_acting(
+    run_or_policy: RunOrPolicy,
+    env: Env | Task | str | None,
+    *,
+    num_envs: int | None,
+    default_num_envs: int,
+    seed: int,
+    deterministic: bool,
+    checkpoint: str,
+    physics: Engine,
+    device: str,
+    episode_length: int | None,
+) -> Acting:
+    """The policy in the env that is meant; without `env`, in one as its run evaluated in.
+
+    Raises UserError where something is missing or does not fit.
+    """
+    settings = {"num_envs": num_envs, "physics": physics, "device": device, "episode_length": episode_length}
+    if isinstance(env, Env):
+        for name, value in settings.items():
+            if value not in (None, "auto", "cpu"):
+                raise ConfigError(f"{name} is {value!r}, but env is an Env and has its own; leave one of them out")
+        policy = _policy_of(run_or_policy, deterministic, checkpoint, env.device)
+        name = type(env.task).__name__
+    else:
+        policy = _policy_of(run_or_policy, deterministic, checkpoint, resolve_device(device))
+        task, of_run = _task_and_settings(policy, env)
+        given = {name: value for name, value in settings.items() if value is not None}
+        env = _env_of(task, "eval_env", {"num_envs": default_num_envs, "seed": seed, **of_run, **given})
+        name = canonical_name(task) if isinstance(task, str) else type(task).__name__
+    return Acting(name, env, _act_of(policy, name, env, make_generators(seed, env.device)["eval"]))
+
+
+def _policy_of(
+    given: RunOrPolicy, deterministic: bool, checkpoint: str, device: torch.device
+) -> SavedPolicy | Callable[[Any], Any]:
+    if isinstance(given, (str, PathLike)):
+        return load_policy(Path(given), checkpoint=checkpoint, deterministic=deterministic, device=device)
+    if not callable(given):
+        raise PolicyError(
+            f"the policy is {type(given).__name__}, but must be a run folder, a file, a policy of load_policy, or a "
+            "function from observations to actions"
+        )
+    if not deterministic:
+        raise PolicyError(
+            "deterministic = False is for a run folder or a checkpoint, for a policy is what it is; "
+            "load_policy(path, deterministic=False) would give one that samples"
+        )
+    return given
+
+
+def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | str, dict[str, Any]]:
+    """The task that is meant, and the settings of the policy's run that hold for it."""
+    config = policy.config if isinstance(policy, SavedPolicy) else None
+    if env is not None:
+        return env, {"action_repeat": config.action_repeat} if config else {}
+    if config is None or not config.env:
+        raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
+    return config.env, {
+        "episode_length": config.episode_length,
+        "action_repeat": config.action_repeat,
+        "randomize": config.randomize and config.randomize_eval,
+    }
+
+
+def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Env, generator: torch.Generator) -> Act:
+    """What gives the actions of `policy` in `env`, a task called `name`; PolicyError at the first that does not fit."""
+    saved = isinstance(policy, SavedPolicy)
+    who, shape = policy.path if saved else "the policy", (env.num_envs, env.action_dim)
+
+    def act(observation: Observation) -> torch.Tensor:
+        action = _saved_action(policy, observation, generator) if saved else policy(env.seen)
+        if isinstance(action, tuple):  # as from the policies of `make_policy`: actions and extras
+            action = action[0]
+        action = torch.as_tensor(action, dtype=torch.float32, device=env.device)
+        if action.shape != shape:
+            raise PolicyError(f"{who} does not fit {name}: its actions are {tuple(action.shape)}, but must be {shape}")
+        return action
+
+    return act
+
+
+def _saved_action(policy: SavedPolicy, observation: Observation, generator: torch.Generator) -> torch.Tensor:
+    if policy.observation_sizes is not None:
+        return policy(observation, generator)
+    try:
+        return policy(observation, generator)
+    except RuntimeError:  # an exported policy does not say what it sees; it shows
+        sizes = ", ".join(f"{value.shape[1]}" for value in observation.values())
+        raise PolicyError(f"{policy.path} does not fit the task, which has an observation of {sizes}") from None
