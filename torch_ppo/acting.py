@@ -94,6 +94,7 @@ def _env_of(environment: Task | str, stream: str, settings: dict[str, Any]) -> E
         auto_reset=config.auto_reset,
         engine=config.physics,
         randomization_fn=randomization_of(task, config, None),
+        max_state=config.max_state,
     )
 
 
@@ -159,6 +160,7 @@ def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | s
         "episode_length": config.episode_length,
         "action_repeat": config.action_repeat,
         "randomize": config.randomize and config.randomize_eval,
+        "max_state": config.max_state,
     }
 
 

@@ -125,9 +125,10 @@ def _step(acting: Acting) -> dict[str, Any]:
     }
     before = _copied(before)
     action = acting.act(env.observation)
+    before["actions"] = _copied(action)  # it may be a piece of the observation, which the step overwrites
     env.step(action)
     ends = {name: getattr(env, name).bool() for name in ("done", "truncation", "termination")}
-    return before | _copied({"actions": action, "rewards": env.reward, "metrics": env.metrics, **ends})
+    return before | _copied({"rewards": env.reward, "metrics": env.metrics, **ends})
 
 
 def _copied(tree: Any) -> Any:

@@ -29,4 +29,4 @@ def test_the_page_as_written(tmp_path, monkeypatch):
     namespace = {}
     for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         exec(compile(code, "docs/api.md", "exec"), namespace)  # noqa: S102
-    assert isinstance(namespace["policy"](torch.zeros(2, 5)), torch.Tensor)
+    assert isinstance(namespace["saved"](torch.zeros(2, 5)), torch.Tensor)

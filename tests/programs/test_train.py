@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import signal
 import subprocess
 import sys
 
@@ -438,6 +439,64 @@ def test_save_and_restore_checkpoint_path(tmp_path, differences):
     _, donor, _ = train(num_timesteps=0, seed=2)
     _, restored, _ = train(num_timesteps=0, restore_checkpoint_path=path, restore_params=donor)
     assert differences(restored, donor) == []
+
+
+class Enough(Exception):
+    """What a progress_fn may raise to stop."""
+
+
+@pytest.mark.parametrize("stop", [Enough, KeyboardInterrupt])
+def test_raising_from_progress_fn_leaves_the_reports_checkpoint(tmp_path, stop, differences):
+    """The networks that the evaluation was of: those handed to policy_params_fn before it."""
+    reached = {}
+
+    def progress(step, metrics):
+        if step == 120:
+            raise stop
+
+    with pytest.raises(stop):
+        train(
+            save_checkpoint_path=str(tmp_path),
+            progress_fn=progress,
+            policy_params_fn=lambda step, make_policy, params: reached.update({step: params}),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000120.pt"]
+    _, restored, _ = train(num_timesteps=0, seed=1, restore_checkpoint_path=str(tmp_path / "000000000120.pt"))
+    assert differences(restored, reached[120]) == []
+
+
+def test_ctrl_c_in_a_notebook_leaves_the_last_reports_checkpoint(tmp_path):
+    """A signal in the middle of the second interval; nothing half-written remains."""
+
+    class Interrupted(ToyTask):
+        def after_step(self, physics, memory, action):
+            super().after_step(physics, memory, action)
+            if memory["tick"][0] == 45 and physics.num_envs == TINY["num_envs"]:  # 30 steps of training per interval
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupted(), save_checkpoint_path=str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000120.pt"]
+    assert load_checkpoint(tmp_path / "000000000120.pt")["env_steps"] == 120
+
+
+def test_saving_follows_the_report_even_if_that_raises():
+    """The order that a run's folder relies on: a log is never behind the checkpoint."""
+    calls = []
+
+    def progress(step, metrics):
+        calls.append(("report", step))
+        if step == 240:
+            raise Enough
+
+    config = Config(**TINY, **SMALL)
+    with pytest.raises(Enough):
+        run(
+            TrainingState(config, ToyTask()),
+            progress_fn=progress,
+            save=lambda state, best: calls.append(("save", state.env_steps)),
+        )
+    assert calls == [("report", 0), ("report", 120), ("save", 120), ("report", 240), ("save", 240)]
 
 
 def test_restored_normalizer_goes_on_counting():
