@@ -31,6 +31,8 @@ class Rollout:
     qpos, qvel:        before the step                                    (steps, num_envs, nq) and (..., nv)
     time:              before the step, in s                              (steps, num_envs)
     metrics:           the task's, of this step                           (steps, num_envs) per name
+    mocap_pos:         before the step, of the model's mocap bodies       (steps, num_envs, nmocap, 3)
+    mocap_quat:        likewise                                           (steps, num_envs, nmocap, 4)
     markers:           what `Task.markers` would have drawn, or None      (steps, num_envs, n, 4)
     """
 
@@ -47,6 +49,8 @@ class Rollout:
     qvel: Tensor
     time: Tensor
     metrics: dict[str, Tensor]
+    mocap_pos: Tensor
+    mocap_quat: Tensor
     markers: Tensor | None
 
     @property
@@ -116,14 +120,8 @@ def rollout(
 def _step(acting: Acting) -> dict[str, Any]:
     """One policy step: copies of what is there before it and after it, by the fields of `Rollout`."""
     env = acting.env
-    before = {
-        "observations": env.seen,
-        "qpos": env.physics.qpos,
-        "qvel": env.physics.qvel,
-        "time": env.physics.time,
-        "markers": env.task.markers(env.physics, env.memory),
-    }
-    before = _copied(before)
+    state = {name: getattr(env.physics, name) for name in ("qpos", "qvel", "time", "mocap_pos", "mocap_quat")}
+    before = _copied({"observations": env.seen, "markers": env.task.markers(env.physics, env.memory), **state})
     action = acting.act(env.observation)
     before["actions"] = _copied(action)  # it may be a piece of the observation, which the step overwrites
     env.step(action)

@@ -113,8 +113,11 @@ def render(
 
 def _put(shown: Rollout, row: int, world: int, model: mujoco.MjModel, data: mujoco.MjData) -> None:
     """Puts a state of a rollout into `data`, and all positions that follow from it."""
-    data.qpos[:], data.qvel[:] = shown.qpos[row, world].numpy(), shown.qvel[row, world].numpy()
+    for name in ("qpos", "qvel"):
+        getattr(data, name)[:] = getattr(shown, name)[row, world].numpy()
     data.time = shown.time[row, world].item()
+    mocap = shown.mocap_pos[row, world].numpy()
+    data.mocap_pos[: len(mocap)], data.mocap_quat[: len(mocap)] = mocap, shown.mocap_quat[row, world].numpy()
     if shown.markers is not None:
         balls = shown.markers[row, world, :, :3].numpy()
         if model.nmocap >= len(balls):

@@ -37,6 +37,7 @@ class ToyPhysics:
         self.ctrl = torch.zeros(num_envs, action_dim, device=device)
         self.time = torch.zeros(num_envs, device=device)
         self.qvel, self.act, self.sensordata = (torch.zeros(num_envs, 0, device=device) for _ in range(3))
+        self.mocap_pos, self.mocap_quat = (torch.zeros(num_envs, 0, size, device=device) for size in (3, 4))
         self.overflow = torch.zeros(num_envs, device=device, dtype=torch.int32)
 
     def step(self, num_substeps: int) -> None:

@@ -57,6 +57,26 @@ def test_the_same_seed_gives_the_trainers_own_evaluation(trained):
     assert result.std == pytest.approx(metrics["eval/episode_reward_std"], rel=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{}, {"randomize": True}, {"randomize": True, "randomize_eval": False}])
+def test_models_of_their_own_where_the_run_evaluated_with_them(settings, tmp_path):
+    _, _, metrics = torch_ppo.train(
+        "quadruped_joystick",
+        20,
+        num_envs=2,
+        unroll_length=5,
+        batch_size=2,
+        num_minibatches=1,
+        episode_length=10,
+        num_eval_envs=3,
+        deterministic_eval=True,
+        save_checkpoint_path=str(tmp_path),
+        device="cpu",
+        **settings,
+    )
+    result = torch_ppo.evaluate(max(tmp_path.glob("*.pt")), episodes=3)
+    assert result.mean == pytest.approx(metrics["eval/episode_reward"], rel=1e-5)
+
+
 def test_another_seed_agrees_within_two_standard_errors(trained):
     checkpoint, _, metrics, deterministic = trained
     result = torch_ppo.evaluate(checkpoint, episodes=100, seed=11, deterministic=deterministic)
