@@ -16,9 +16,11 @@ from torch_ppo.acting import RunOrPolicy
 from torch_ppo.episodes import Rollout, rollout
 from torch_ppo.errors import ConfigError
 from torch_ppo.showing.render import find_camera, make_renderer, picture_model
-from torch_ppo.showing.video import check_video, write_video
+from torch_ppo.showing.video import check_video, tiles, write_video
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
+
+MOST_WORLDS = 36  # side by side
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -27,10 +29,12 @@ class Frames:
 
     pictures:           uint8 (n, height, width, 3)
     seconds_per_frame:  of the simulation, so that it plays in real time
+    note:               what is not seen in them, in a line; empty if nothing is missing that matters
     """
 
     pictures: np.ndarray
     seconds_per_frame: float
+    note: str = ""
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Writes a .gif, .webp, .png (animated) or, with the extra video, .mp4; UserError where that cannot be."""
@@ -56,7 +60,8 @@ class Frames:
 
     def __repr__(self) -> str:
         n, height, width, _ = self.pictures.shape
-        return f"{n} frames of {width}x{height}, {n * self.seconds_per_frame:.1f} s"
+        note = f"; {self.note}" if self.note else ""
+        return f"{n} frames of {width}x{height}, {n * self.seconds_per_frame:.1f} s{note}"
 
 
 def render(
@@ -65,7 +70,7 @@ def render(
     *,
     steps: int | None = None,
     seed: int = 0,
-    world: int = 0,
+    world: int | None = None,
     width: int = 320,
     height: int = 240,
     camera: str | None = None,
@@ -76,9 +81,10 @@ def render(
 
     run_or_rollout:     a `Rollout`, or all that `rollout` takes, to be played with `env`, `steps` and `seed`
     env, steps, seed:   see `rollout`; only for what is to be played
-    world:              which env of the rollout is drawn
-    width, height:      of a picture, in pixels
-    camera:             name of a camera of the model, or track for one that follows the robot; by default the first
+    world:              which env of the rollout is drawn; by default all, side by side
+    width, height:      of a world's picture, in pixels
+    camera:             name of a camera of the model, or track for one that follows the robot; by default the first,
+                        unless it turns
     renderer:           rays, which needs no OpenGL, or gl, which draws tendons too
     frames_per_second:  about; frames are whole steps apart
 
@@ -93,22 +99,36 @@ def render(
         shown = run_or_rollout
     else:
         raise ConfigError("env, steps and seed are for what is to be played, and a Rollout has been; leave them out")
-    num_worlds = shown.qpos.shape[1]
-    if not 0 <= world < num_worlds:
-        raise ConfigError(f"world is {world}, but the rollout has {num_worlds}, from 0 to {num_worlds - 1}")
     if not frames_per_second > 0:
         raise ConfigError(f"frames_per_second is {frames_per_second}, but must be greater than 0; 25 would work")
+    worlds = _worlds(shown, world)
     stride = max(1, round(1 / (frames_per_second * shown.seconds_per_step)))
     markers = shown.markers
-    model = picture_model(shown.task, () if markers is None else markers[0, world, :, 3].tolist())
+    model = picture_model(shown.task, () if markers is None else markers[0, 0, :, 3].tolist())
     data = mujoco.MjData(model)
     drawing = make_renderer(renderer, model, find_camera(model, camera), width, height)
-    pictures = []
+
+    def draw(row: int, world: int) -> np.ndarray:
+        _put(shown, row, world, model, data)
+        return drawing.draw(data)
+
     with contextlib.closing(drawing):
-        for row in range(0, len(shown.qpos), stride):
-            _put(shown, row, world, model, data)
-            pictures.append(drawing.draw(data))
-    return Frames(np.stack(pictures), stride * shown.seconds_per_step)
+        pictures = [tiles([draw(row, world) for world in worlds]) for row in range(0, len(shown.qpos), stride)]
+    return Frames(np.stack(pictures), stride * shown.seconds_per_step, drawing.note)
+
+
+def _worlds(shown: Rollout, world: int | None) -> list[int]:
+    """Which envs of a rollout are drawn; ConfigError if they are not there, or too many."""
+    there = shown.qpos.shape[1]
+    if world is None:
+        if there > MOST_WORLDS:
+            raise ConfigError(
+                f"the rollout has {there} worlds, of which {MOST_WORLDS} can be drawn; world=0 would work"
+            )
+        return [*range(there)]
+    if not 0 <= world < there:
+        raise ConfigError(f"world is {world}, but the rollout has {there}, from 0 to {there - 1}")
+    return [world]
 
 
 def _put(shown: Rollout, row: int, world: int, model: mujoco.MjModel, data: mujoco.MjData) -> None:

@@ -18,6 +18,8 @@ WIDTH, HEIGHT = 64, 48
 class Drawn:
     """Instead of a renderer: keeps the states it was asked to draw, and draws how many there were."""
 
+    note = ""
+
     def __init__(self):
         self.states, self.balls, self.closed = [], [], False
 
@@ -58,9 +60,23 @@ def test_states_that_are_drawn(drawn, steps):
     assert repr(frames) == "5 frames of 64x48, 0.2 s"
 
 
+def test_by_default_all_worlds_side_by_side(drawn, steps):
+    drawn.note = "skins are not drawn"
+    frames = torch_ppo.render(steps, frames_per_second=50)
+    assert torch.equal(torch.stack(drawn.states), steps.qpos.flatten(0, 1))
+    pictures = np.asarray(frames)
+    assert pictures.shape[1] == HEIGHT and pictures.shape[2] > 2 * WIDTH
+    assert pictures[0, 0, 0, 0] == 10 and pictures[0, 0, -1, 0] == 20
+    assert repr(frames).endswith("0.2 s; skins are not drawn")
+    many = torch_ppo.rollout(still, "reacher_easy", num_envs=37, steps=1)
+    with pytest.raises(torch_ppo.UserError, match="has 37 worlds, of which 36 can be drawn"):
+        torch_ppo.render(many)
+    assert len(torch_ppo.render(many, world=36)) == 1
+
+
 def test_frames_per_second(drawn, steps):
-    assert len(torch_ppo.render(steps, frames_per_second=50)) == 9
-    assert len(torch_ppo.render(steps, frames_per_second=5)) == 1
+    assert len(torch_ppo.render(steps, world=0, frames_per_second=50)) == 9
+    assert len(torch_ppo.render(steps, world=0, frames_per_second=5)) == 1
 
 
 def test_playing_is_a_rollout(drawn):
@@ -70,7 +86,7 @@ def test_playing_is_a_rollout(drawn):
 
 
 def test_a_notebook_shows_them_moving(drawn, steps):
-    frames = torch_ppo.render(steps)
+    frames = torch_ppo.render(steps, world=0)
     kind, data = re.fullmatch(
         r'<img src="data:image/(\w+);base64,([\w+/=]+)" alt="5 frames of 64x48, 0.2 s">', frames._repr_html_()
     ).groups()
@@ -81,7 +97,7 @@ def test_a_notebook_shows_them_moving(drawn, steps):
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_saving(drawn, steps, tmp_path, suffix):
-    path = torch_ppo.render(steps).save(str(tmp_path / f"a{suffix}"))
+    path = torch_ppo.render(steps, world=0).save(str(tmp_path / f"a{suffix}"))
     with Image.open(path) as video:
         assert video.n_frames == 5 and video.size == (WIDTH, HEIGHT)
 

@@ -219,7 +219,7 @@ def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
         ("run --steps 0", "--steps 100 would work"),
         ("run --width 5", "--width is 5, but must be from 16 to 4096"),
         ("run --worlds 0", "--worlds is 0, but must be from 1 to 36"),
-        ("run --camera nose", "--camera is 'nose'"),
+        ("run --camera nose", "camera is 'nose'"),
         ("run --video a.avi", "has to end in .gif"),
     ],
 )

@@ -252,7 +252,7 @@ def test_what_a_skin_covers_is_seen(tmp_path, solver):
     with contextlib.closing(make_renderer("rays", model, 0, WIDTH, HEIGHT)) as renderer:
         column, row, number = colour_centre(renderer.draw(data), 0)
     assert number > 20 and np.hypot(column - WIDTH / 2, row - HEIGHT / 2) < 2  # the red one, of the first hidden group
-    assert renderer.note.startswith("skins are not drawn by --renderer rays; geoms of group 3 are, instead")
+    assert renderer.note.startswith("skins are not drawn by renderer rays; geoms of group 3 are, instead")
     assert model.opt.solver == getattr(mujoco.mjtSolver, f"mjSOL_{solver}")  # as it was
 
 
@@ -293,5 +293,5 @@ def test_markers(name):
 def test_no_opengl(ball, monkeypatch):
     monkeypatch.setattr("torch_ppo.showing.render.gl_context", lambda width, height: 1 / 0)
     model = picture_model(ball)
-    with pytest.raises(RenderError, match=r"OpenGL does not work here .*; --renderer rays would"):
+    with pytest.raises(RenderError, match=r"OpenGL does not work here .*; renderer rays would"):
         GLRenderer(model, 0, WIDTH, HEIGHT)

@@ -28,16 +28,16 @@ class RayRenderer:
         model = _without_physics(model)
         bare = _bare_groups(model)
         if not np.isin(model.geom_group, [*SHOWN_GROUPS, *bare]).any():  # Warp would crash
-            raise UserError("no geom of the model is in a group that is drawn: 0, 1 and 2; --renderer gl may show it")
+            raise UserError("no geom of the model is in a group that is drawn: 0, 1 and 2; renderer gl may show it")
         self.note = ""
         if model.nskin:
             instead = f"; geoms of group {', '.join(map(str, bare))} are, instead" if bare else ""
-            self.note = f"skins are not drawn by --renderer rays{instead} (--renderer gl draws skins)"
+            self.note = f"skins are not drawn by renderer rays{instead} (renderer gl draws skins)"
         with wp.ScopedDevice("cpu"):
             try:
                 self._model = mjw.put_model(model)
             except NotImplementedError as error:
-                raise UserError(f"MuJoCo Warp cannot draw this model ({error}); --renderer gl may") from None
+                raise UserError(f"MuJoCo Warp cannot draw this model ({error}); renderer gl may") from None
             self._data = mjw.make_data(model, nworld=1)
             self._context = mjw.create_render_context(
                 model,

@@ -169,7 +169,7 @@ def find_camera(model: mujoco.MjModel, name: str | None) -> int:
     if name is None:
         return 0 if TRACKING not in names or _keeps_its_direction(model, 0) else names.index(TRACKING)
     if name not in names:
-        raise RenderError(f"--camera is {name!r}, but the model has no such camera{did_you_mean(name, names)}")
+        raise RenderError(f"camera is {name!r}, but the model has no such camera{did_you_mean(name, names)}")
     return names.index(name)
 
 
@@ -197,7 +197,7 @@ class GLRenderer:
         # Whatever OpenGL's loaders and drivers raise where something is missing.
         except Exception as error:  # noqa: BLE001
             self.close()
-            raise RenderError(f"OpenGL does not work here ({error}); --renderer rays would") from None
+            raise RenderError(f"OpenGL does not work here ({error}); renderer rays would") from None
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mjr)
         self._model, self._options = model, mujoco.MjvOption()
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)

@@ -43,14 +43,14 @@ def tiles(pictures: Sequence[np.ndarray], columns: int | None = None) -> np.ndar
 def check_video(path: Path) -> None:
     """VideoError if no video can be written to `path`; nothing is written."""
     if path.suffix not in (*ANIMATIONS, ".mp4"):
-        raise VideoError(f"--video {path} has to end in .gif, .webp, .png or .mp4")
+        raise VideoError(f"{path} has to end in .gif, .webp, .png or .mp4")
     if path.suffix == ".mp4" and not has_mp4():
         raise VideoError(
-            f"--video {path} needs imageio-ffmpeg, the extra video: pip install 'torch-ppo[video]'; .gif would work"
+            f"{path} needs imageio-ffmpeg, the extra video: pip install 'torch-ppo[video]'; .gif would work"
         )
     if path.is_dir() or not path.parent.is_dir():
         raise VideoError(
-            f"--video {path}: {'it is a folder' if path.is_dir() else f'there is no folder {path.parent}'}"
+            f"{path} {'is a folder' if path.is_dir() else f'cannot be written: there is no folder {path.parent}'}"
         )
 
 
@@ -62,7 +62,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: flo
         else:
             _write_animation(path, frames, seconds_per_frame)
     except OSError as error:
-        raise VideoError(f"--video {path} cannot be written: {error.strerror or error}") from None
+        raise VideoError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _write_animation(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:
