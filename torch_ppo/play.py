@@ -24,13 +24,16 @@ from torch import Tensor
 
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
+from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.settings.config import Config
+from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.video import check_video, default_video, tiles, write_video
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 
+BROKEN_SECONDS_PER_FRAME = 0.2  # of a broken world, however long a step is
 FRAMES_PER_SECOND = 25  # of a video, about: frames are whole steps apart
 MOST_WORLDS = 36
 
@@ -65,6 +68,8 @@ class PlayArguments:
     """Physics engine, on the CPU; auto takes C MuJoCo."""
     video: Path | None = None
     """File to write: .gif, .webp, .png, or .mp4 with the extra video. Where there is no display ENV.mp4, or ENV.gif."""
+    broken: Path | None = None
+    """Instead of a policy: the last steps of a world that broke, from a run's folder broken."""
     worlds: int = 1
     """Episodes to play at once, side by side in a video."""
     width: int = 320
@@ -245,6 +250,30 @@ def record(played: Played, arguments: PlayArguments, path: Path) -> None:
     print(f"{path}: {len(frames)} frames of {width}x{height}, {len(frames) * seconds * stride:.1f} s")
 
 
+def record_case(arguments: PlayArguments) -> None:
+    """Prints and draws the last steps of a world that broke, from a file in a run's folder `broken`."""
+    case = load_case(arguments.broken)
+    name = canonical_name(arguments.env or case["env"])
+    env = make_env(name, None, torch.Generator().manual_seed(0), "mujoco")
+    sizes = list(case["state_sizes"].values())
+    if sizes != [x.shape[1] for x in (env.physics.qpos, env.physics.qvel, env.physics.act, env.physics.ctrl)]:
+        raise PlayError(f"{arguments.broken} is of another model than that of {name}; --env would name its own")
+    print(f"{name}, seed {case['seed']}, env {case['world']}, before {case['env_steps']:,} env steps: {case['what']}")
+    print(*broken_world.numbers(case), sep="\n")
+    model = model_of_pictures(env)
+    renderer = make_renderer(
+        arguments.renderer, model, find_camera(model, arguments.camera), arguments.width, arguments.height
+    )
+    with contextlib.closing(renderer):
+        frames = list(broken_world.pictures(case, env, model, renderer.draw))
+    if not frames:
+        print("no picture: its positions are inf, NaN or far away in all of these steps")
+        return
+    path = arguments.video or default_video("broken")
+    write_video(path, frames, BROKEN_SECONDS_PER_FRAME)
+    print(f"{path}: {len(frames)} of {len(case['state'])} steps, slowed down")
+
+
 def watch(played: Played, arguments: PlayArguments) -> None:
     """Plays in MuJoCo's viewer in real time, until the window is closed or the steps are done."""
     import mujoco.viewer
@@ -282,6 +311,9 @@ def main() -> None:
     with user_errors(), contextlib.suppress(KeyboardInterrupt):
         if arguments.video is not None:
             check_video(arguments.video)
+        if arguments.broken is not None:
+            record_case(arguments)
+            return
         played = make_player(arguments)
         if arguments.video is None and arguments.worlds == 1 and has_display():
             watch(played, arguments)

@@ -12,7 +12,9 @@ from PIL import Image
 
 from torch_ppo import play
 from torch_ppo.envs import make_task
+from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.export import export_policy
+from torch_ppo.running.broken_cases import keep_cases
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -300,3 +302,50 @@ def test_no_window(run_folder, monkeypatch, capsys):
     monkeypatch.setattr(mujoco.viewer.glfw, "init", lambda: False)
     assert program(monkeypatch, run_folder) == 2
     assert "no window can be opened here; --video play.gif" in capsys.readouterr().err
+
+
+# Broken worlds
+
+
+class Exploding(Cartpole):
+    """Its first world is thrown away in the seventh step."""
+
+    def make_memory(self, num_envs, device):
+        return {"t": torch.zeros(num_envs, device=device)}
+
+    def after_step(self, physics, memory, action):
+        memory["t"] += 1.0
+        physics.qvel[:1] = torch.where(memory["t"][:1, None] == 7.0, 1e30, physics.qvel[:1])
+
+
+@pytest.fixture
+def case(tmp_path):
+    """The file of a world that broke in the second unroll of a training step."""
+    config = Config(
+        env="cartpole", num_timesteps=1, num_envs=4, batch_size=4, num_minibatches=2, unroll_length=5, run_evals=False,
+        device="cpu", policy_hidden_layer_sizes=(4,), value_hidden_layer_sizes=(4,),
+    )  # fmt: skip
+    state = TrainingState(config, Exploding())
+    state.broken_folder = tmp_path / "broken"
+    state.collector()
+    state.training_steps = 1
+    keep_cases(state)
+    return tmp_path / "broken" / "0.pt"
+
+
+def test_a_broken_world_is_shown(case, pictures, monkeypatch, capsys):
+    monkeypatch.chdir(case.parent)
+    assert program(monkeypatch, "--broken", case, "--video", "a.gif") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith('cartpole, seed 0, env 0, before 40 env steps: qvel of joint "slider" is 1e+30')
+    assert printed[-1] == "a.gif: 2 of 2 steps, slowed down" and (case.parent / "a.gif").exists()
+    assert len(pictures.states) == 3 and "|qvel| 1e+30" in printed[-2]
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [("no.pt", "is not a file of a broken world"), ("0.pt", "is of another model")]
+)
+def test_what_is_no_broken_world(case, pictures, monkeypatch, capsys, file, words):
+    assert program(monkeypatch, "--broken", case.with_name(file), "--env", "walker_walk") == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1

@@ -1,11 +1,14 @@
 """What a run says and keeps of broken worlds, and why a loss is no longer a number."""
 
 import io
+from pathlib import Path
 
 import mujoco
 import torch
 from torch import Tensor
 
+from torch_ppo.errors import UserError
+from torch_ppo.running.checkpoint import DAMAGED
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.training_state import TrainingState
 
@@ -21,6 +24,10 @@ ADVICE = {
 
 # Beyond these something is wrong with the numbers that come in, not with learning.
 HUGE_OBSERVATION, HUGE_REWARD = 1e5, 1e6
+
+
+class BrokenCaseError(UserError):
+    """A file that is not of a broken world."""
 
 
 def joint_name(model: mujoco.MjModel, joint: int) -> str:
@@ -91,6 +98,17 @@ def keep_cases(state: TrainingState) -> list[str]:
             write_atomically(path, buffer.getvalue())
             lines[-1] += f"; python -m torch_ppo.play --broken {path} shows it"
     return lines
+
+
+def load_case(path: Path) -> dict[str, object]:
+    """A file that `keep_cases` wrote; BrokenCaseError if it is none. Runs no code."""
+    try:
+        case = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED:
+        case = None
+    if not isinstance(case, dict) or "state_sizes" not in case:
+        raise BrokenCaseError(f"{path} is not a file of a broken world, such as RUN_FOLDER/broken/0.pt")
+    return case
 
 
 def too_many_broken(state: TrainingState, fraction: float) -> str:
