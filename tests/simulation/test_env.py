@@ -334,3 +334,16 @@ def test_small_batches_are_stepped_in_one_thread(monkeypatch):
     small.step(1)
     large.step(1)
     assert len(small._datas) == 1 < len(large._datas)
+
+
+def test_warnings_of_mujoco_are_said_once(tmp_path, monkeypatch, caplog):
+    """They would flood the terminal, and MUJOCO_LOG.TXT in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch_ppo.simulation.mujoco_engine._said", set())
+    env = make_env(Cartpole(), num_envs=32)
+    for _ in range(20):
+        env.physics.qvel.fill_(1e30)
+        env.step(torch.zeros(32, 1))
+    said = [record.message for record in caplog.records if "others of this kind are not shown" in record.message]
+    assert 1 <= len(said) <= 3 and len({message.split(" at ")[0] for message in said}) == len(said)
+    assert not any(tmp_path.iterdir())
