@@ -347,3 +347,17 @@ def test_warnings_of_mujoco_are_said_once(tmp_path, monkeypatch, caplog):
     said = [record.message for record in caplog.records if "others of this kind are not shown" in record.message]
     assert 1 <= len(said) <= 3 and len({message.split(" at ")[0] for message in said}) == len(said)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("asymmetric", [False, True])
+def test_step_and_reset_return_what_the_env_holds(asymmetric):
+    """The very tensors, which the next step overwrites: the observation as the task returns it, reward and done."""
+    env = make_env(ToyTask(asymmetric=asymmetric, limit=None), 3, episode_length=2)
+    seen = env.observation if asymmetric else env.observation["state"]
+    assert env.reset() is seen and env.seen is seen
+    state, before = env.observation["state"], env.observation["state"].clone()
+    observation, reward, done = env.step(torch.ones(3, 2))
+    assert observation is seen and reward is env.reward and done is env.done
+    assert not torch.equal(state, before) and not done.any()
+    assert env.step(torch.ones(3, 2))[2] is done and done.all()
+    assert torch.equal(state, before)  # of the next episode, which starts where the first did
