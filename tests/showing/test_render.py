@@ -21,6 +21,7 @@ from torch_ppo.showing.render import (
     picture_model,
     show_state,
 )
+from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 
 WIDTH, HEIGHT = 64, 48
@@ -288,6 +289,31 @@ def test_markers(name):
     else:
         distance = np.linalg.norm(target - data.site("tip").xpos)
         assert distance - model.geom_size[marker, 0] == pytest.approx(observation[-1], abs=1e-6)
+
+
+def test_every_world_shows_its_own_state(tmp_path):
+    """Joints and mocap bodies, beside the task's markers."""
+
+    class Pushed(Ball):
+        def start(self, physics, memory, generator):
+            super().start(physics, memory, generator)
+            physics.mocap_pos[:, 0] = torch.rand(physics.num_envs, 3, generator=generator)
+
+        def markers(self, physics, memory):
+            return torch.nn.functional.pad(physics.mocap_pos + 1.0, (0, 1), value=0.1)
+
+    hand = '<body name="hand" mocap="true"><geom size="0.1"/></body>'
+    (tmp_path / "pushed.xml").write_text(BALL.replace("</worldbody>", f"{hand}</worldbody>"))
+    generator = torch.Generator().manual_seed(0)
+    env = Env(Pushed(tmp_path / "pushed.xml"), 3, episode_length=9, device=torch.device("cpu"), generator=generator)
+    model = model_of_pictures(env)
+    data = mujoco.MjData(model)
+    for world in range(3):
+        show_state(env, model, data, world)
+        expected = env.physics.mocap_pos[world, 0].numpy()
+        assert data.qpos[0] == env.physics.qpos[world, 0].item()
+        np.testing.assert_allclose(data.body("hand").xpos, expected, atol=1e-6)
+        np.testing.assert_allclose(data.xpos[-1], expected + 1, atol=1e-6)
 
 
 def test_no_opengl(ball, monkeypatch):

@@ -83,6 +83,9 @@ def show_state(env: Env, model: mujoco.MjModel, data: mujoco.MjData, world: int 
         data.mocap_pos[model.nmocap - markers.shape[1] :] = markers[world, :, :3].numpy()
     for name in ("qpos", "qvel", "act", "ctrl"):
         getattr(data, name)[:] = getattr(env.physics, name)[world].numpy()
+    for name in ("mocap_pos", "mocap_quat"):
+        poses = getattr(env.physics, name)[world].numpy()
+        getattr(data, name)[: len(poses)] = poses
     data.time = env.physics.time[world].item()
     mujoco.mj_forward(model, data)
 
