@@ -101,10 +101,9 @@ def importers(*packages: str) -> set[str]:
     return {module for module in SOURCES if any(map(wanted, imports(module)))}
 
 
-def test_tasks_are_known_only_to_the_programs():
+def test_tasks_are_known_only_to_the_programs_and_what_opens_runs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    outside = {module for module in outside if room_of(module) != "programs"}
-    assert outside == {"torch_ppo.running.program"}
+    assert {room_of(module) for module in outside} == {"torch_ppo.running", "programs"}
 
 
 def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():

@@ -11,9 +11,10 @@ import inspect
 import re
 from pathlib import Path
 
+from torch_ppo.running.call_arguments import UNSUPPORTED
 from torch_ppo.settings import config as config_module
 from torch_ppo.settings.config import Config
-from torch_ppo.train import UNSUPPORTED, train
+from torch_ppo.train import train
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 

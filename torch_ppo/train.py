@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 
 from torch_ppo.callable_module import make_callable
-from torch_ppo.errors import ConfigError, UserError, did_you_mean
+from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.policy import MakePolicy, Params, params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
+from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
+from torch_ppo.running.call_arguments import checked_arguments
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
 from torch_ppo.running.disk import check_folder
 from torch_ppo.running.training_state import TrainingState
@@ -161,18 +163,6 @@ def warnings_in(metrics: Metrics) -> list[str]:
     return told
 
 
-# Brax arguments without a meaning here: the only value that may be given, and why.
-UNSUPPORTED = {
-    "max_devices_per_host": ((None, 1), "training runs on one device"),
-    "wrap_env": ((True,), "the rules of an episode are part of Env"),
-    "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
-    "vision": ((False,), "pixel observations are not supported yet"),
-    "madrona_backend": ((False,), "pixel observations are not supported yet"),
-    "augment_pixels": ((False,), "pixel observations are not supported yet"),
-    "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
-}
-
-
 @with_settings
 def train(
     environment: Task | str,
@@ -202,41 +192,22 @@ def train(
 
     Raises ConfigError for a value that cannot work and DivergedError if the loss becomes NaN.
     """
-    for name, (allowed, reason) in UNSUPPORTED.items():
-        if name in settings and settings.pop(name) not in allowed:
-            raise ConfigError(f"{name} is not supported: {reason}")
-    if isinstance(network_factory, Mapping):
-        settings |= network_factory
-        network_factory = None
-    known = Config.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"unknown argument {name!r}{did_you_mean(name, known)}")
-    if not isinstance(num_timesteps, int) or num_timesteps < 0:
-        raise ConfigError(f"num_timesteps is {num_timesteps!r}, but must be an int, 0 or greater")
-    if isinstance(environment, str):
-        settings["env"] = environment
-        environment = _make_task(environment)
-    if isinstance(eval_env, str):
-        eval_env = _make_task(eval_env)
+    environment, eval_env, network_factory = checked_arguments(
+        environment, num_timesteps, eval_env, network_factory, restore_params, settings
+    )
     # With 0 the networks are still made, so the rest of the configuration is checked as for one training step.
     config = Config(num_timesteps=num_timesteps or 1, **settings)
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "save_checkpoint_path")
-    state = TrainingState(
-        config, environment, eval_task=eval_env, network_factory=network_factory, randomization_fn=randomization_fn
-    )
-    restore(state, restore_params)
-    metrics = {}
-    if num_timesteps:
-        metrics = run(state, progress_fn=progress_fn, policy_params_fn=policy_params_fn, save=save_extra)
-    return policy_maker(state.agent), params_of(state.agent), metrics
-
-
-def _make_task(name: str) -> Task:
-    from torch_ppo.envs import make_task  # tasks import the trainer's contract, so not at the top
-
-    return make_task(name)
+    with torch_left_as_it_was():
+        state = TrainingState(
+            config, environment, eval_task=eval_env, network_factory=network_factory, randomization_fn=randomization_fn
+        )
+        restore(state, restore_params)
+        metrics = {}
+        if num_timesteps:
+            metrics = run(state, progress_fn=progress_fn, policy_params_fn=policy_params_fn, save=save_extra)
+        return policy_maker(state.agent), params_of(state.agent), metrics
 
 
 def save_extra(state: TrainingState, best: bool) -> None:

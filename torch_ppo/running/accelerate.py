@@ -5,7 +5,7 @@ The functions themselves know nothing of it: they work on tensors that stay wher
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -34,6 +34,19 @@ def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
     for module in agent.modules():
         if isinstance(module, Dense):
             module.in_bfloat16 = bf16
+
+
+@contextlib.contextmanager
+def torch_left_as_it_was() -> Iterator[None]:
+    """Leaves the caller's random numbers, number of threads and precision; inside, gradients are on, as learning needs."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
 
 
 def compiled(function: Callable) -> Callable:

@@ -161,6 +161,12 @@ class TrainingState:
             eval_task = eval_task or task
             randomization = randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
             eval_env = self._make_env(eval_task, config.num_eval_envs, "eval_env", randomization_fn=randomization)
+            sizes = (eval_env.observation_sizes, eval_env.action_dim)
+            if sizes != (self.observation_sizes, self.action_dim):
+                raise ConfigError(
+                    f"eval_env observes {sizes[0]} and takes {sizes[1]} actions, but the environment observes "
+                    f"{self.observation_sizes} and takes {self.action_dim}"
+                )
             eval_noise = GeneratorNoise(self.generators["eval"])
             act = act_of(self.agent, eval_env, eval_noise, deterministic=config.deterministic_eval)
             self.evaluator = Evaluator(eval_env, act)

@@ -1,0 +1,78 @@
+"""What the library call is given by mistake is one line, and what it does stays inside."""
+
+import functools
+
+import pytest
+import torch
+
+import torch_ppo
+from tests.helpers.toy import ToyTask
+from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.errors import ConfigError
+
+SMALL = {
+    "num_timesteps": 80, "num_envs": 4, "num_eval_envs": 2, "episode_length": 10, "batch_size": 4, "num_minibatches": 2,
+    "unroll_length": 5, "device": "cpu",
+}  # fmt: skip
+NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"environment": Cartpole}, r"environment is the class Cartpole, but must be a task: Cartpole\(\) would work"),
+        ({"environment": None}, "environment is None, but must be a torch_ppo.Task, or the name of one"),
+        ({"environment": object()}, "environment is <object .* but must be a torch_ppo.Task"),
+        ({"eval_env": Cartpole}, "eval_env is the class Cartpole"),
+        ({"eval_env": ToyTask()}, r"eval_env observes \{'state': 5\} and takes 2 actions, but the environment"),
+        ({"env": "ant"}, "env = 'ant' has no effect beside the environment 'cartpole'"),
+        ({"restore_params": ({}, {})}, r"restore_params is not \(normalizer, policy, value\)"),
+        ({"restore_params": ({}, {}, None)}, r"restore_params is not \(normalizer, policy, value\)"),
+        (
+            {"network_factory": lambda *sizes: None, "policy_hidden_layer_sizes": (8,)},
+            "policy_hidden_layer_sizes has no effect beside a network_factory function",
+        ),
+        ({"num_timesteps": 1e6}, "num_timesteps is 1000000.0, but must be an int"),
+    ],
+)
+def test_one_line(arguments, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        torch_ppo.train(**{"environment": "cartpole", **SMALL, **arguments})
+    assert "\n" not in str(error.value)
+
+
+def test_playgrounds_partial():
+    """Its notebooks hand the keys of the observations to the network factory."""
+
+    def rewards(**arguments):
+        return torch_ppo.train(ToyTask(asymmetric=True), **SMALL, **arguments)[2]["eval/episode_reward"]
+
+    keys = {"policy_obs_key": "state", "value_obs_key": "privileged_state"}
+    factory = functools.partial(torch_ppo.make_ppo_networks, **NETWORKS, **keys)
+    _, (normalizer, _, _), _ = torch_ppo.train(ToyTask(asymmetric=True), network_factory=factory, **SMALL)
+    assert {name.split(".")[0] for name in normalizer} == {"state", "privileged_state"}
+    assert rewards(network_factory=factory) == rewards(network_factory=factory)
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.no_grad, torch.inference_mode, functools.partial(torch.set_grad_enabled, False)]
+)
+def test_gradients_are_on_where_they_are_needed(mode):
+    def parameters():
+        return torch_ppo.train("cartpole", **SMALL, network_factory=NETWORKS)[1][1]
+
+    expected = parameters()
+    with mode():
+        found = parameters()
+        assert not torch.is_grad_enabled()
+    assert all(torch.equal(found[name].clone(), expected[name]) for name in expected)
+
+
+def test_the_callers_torch_stays_as_it_was():
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    torch_ppo.train("cartpole", **SMALL, network_factory=NETWORKS, torch_threads=threads + 1, matmul_precision="medium")
+    assert torch.equal(torch.rand(3), expected)
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, precision)

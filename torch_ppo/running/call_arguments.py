@@ -1,0 +1,88 @@
+"""What the library call is given: Brax's arguments that are refused, and mistakes that are one line."""
+
+import functools
+from collections.abc import Mapping
+
+from torch_ppo.envs import make_task
+from torch_ppo.errors import ConfigError, did_you_mean
+from torch_ppo.formulas.networks import make_ppo_networks
+from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.task import Task
+
+# Fields that only our own network factory reads.
+NETWORK_SETTINGS = {
+    "policy_hidden_layer_sizes", "value_hidden_layer_sizes", "activation", "layer_norm", "noise_std_type",
+    "init_noise_std", "state_dependent_std", "policy_network_kernel_init_fn", "value_network_kernel_init_fn",
+    "mean_clip_scale", "mean_kernel_init_fn",
+}  # fmt: skip
+
+# Brax arguments without a meaning here: the only value that may be given, and why.
+UNSUPPORTED = {
+    "max_devices_per_host": ((None, 1), "training runs on one device"),
+    "wrap_env": ((True,), "the rules of an episode are part of Env"),
+    "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
+    "vision": ((False,), "pixel observations are not supported yet"),
+    "madrona_backend": ((False,), "pixel observations are not supported yet"),
+    "augment_pixels": ((False,), "pixel observations are not supported yet"),
+    "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
+}
+
+
+def checked_arguments(
+    environment: Task | str,
+    num_timesteps: int,
+    eval_env: Task | str | None,
+    network_factory: NetworkFactory | Mapping[str, object] | None,
+    restore_params: object,
+    settings: dict[str, object],
+) -> tuple[Task, Task | None, NetworkFactory | None]:
+    """The tasks and the network factory that are meant; completes `settings` in place. ConfigError for what cannot be."""
+    for name, (allowed, reason) in UNSUPPORTED.items():
+        if name in settings and settings.pop(name) not in allowed:
+            raise ConfigError(f"{name} is not supported: {reason}")
+    if isinstance(network_factory, functools.partial) and network_factory.func is make_ppo_networks:
+        # As Playground's notebooks have it: there the keys of the observations are the factory's.
+        keywords = dict(network_factory.keywords)
+        settings |= {key: keywords.pop(key) for key in ("policy_obs_key", "value_obs_key") if key in keywords}
+        network_factory = functools.partial(make_ppo_networks, *network_factory.args, **keywords)
+    if isinstance(network_factory, Mapping):
+        settings |= network_factory
+        network_factory = None
+    known = Config.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown argument {name!r}{did_you_mean(name, known)}")
+    if not isinstance(num_timesteps, int) or num_timesteps < 0:
+        raise ConfigError(f"num_timesteps is {num_timesteps!r}, but must be an int, 0 or greater")
+    if isinstance(environment, str) and settings.setdefault("env", environment) != environment:
+        raise ConfigError(
+            f"env = {settings['env']!r} has no effect beside the environment {environment!r}; leave it out"
+        )
+    idle = sorted(NETWORK_SETTINGS & settings.keys()) if network_factory is not None else []
+    if idle:
+        raise ConfigError(f"{idle[0]} has no effect beside a network_factory function; leave it out, or the function")
+    if restore_params is not None and not (
+        isinstance(restore_params, tuple)
+        and len(restore_params) == 3
+        and all(isinstance(x, Mapping) for x in restore_params)
+    ):
+        raise ConfigError("restore_params is not (normalizer, policy, value), as train returns and hands to callbacks")
+    return (
+        task_of(environment, "environment"),
+        None if eval_env is None else task_of(eval_env, "eval_env"),
+        network_factory,
+    )
+
+
+def task_of(given: object, parameter: str) -> Task:
+    """The task that an argument of the call means; ConfigError if it means none."""
+    if isinstance(given, str):
+        return make_task(given)
+    if isinstance(given, type) and issubclass(given, Task):
+        raise ConfigError(
+            f"{parameter} is the class {given.__name__}, but must be a task: {given.__name__}() would work"
+        )
+    if not isinstance(given, Task):
+        raise ConfigError(f"{parameter} is {given!r}, but must be a torch_ppo.Task, or the name of one")
+    return given
