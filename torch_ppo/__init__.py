@@ -26,7 +26,7 @@ FACE = {
     "load_config": "settings.files",
     "load_model": "simulation.physics",
     "load_policy": "running.saved_policy",
-    "make_env": "acting",
+    "make_env": "running.acting",
     "make_ppo_networks": "formulas.networks",
     "make_task": "envs",
     "menagerie_model": "simulation.menagerie",

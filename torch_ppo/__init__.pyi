@@ -1,6 +1,5 @@
 """The public face as editors and type checkers read it; torch_ppo/__init__.py imports each name at its first use."""
 
-from torch_ppo.acting import make_env as make_env
 from torch_ppo.envs import make_task as make_task
 from torch_ppo.episodes import Rollout as Rollout
 from torch_ppo.episodes import rollout as rollout
@@ -10,6 +9,7 @@ from torch_ppo.evaluate import evaluate as evaluate
 from torch_ppo.formulas.networks import make_ppo_networks as make_ppo_networks
 from torch_ppo.pictures import Frames as Frames
 from torch_ppo.pictures import render as render
+from torch_ppo.running.acting import make_env as make_env
 from torch_ppo.running.saved_policy import load_policy as load_policy
 from torch_ppo.settings.config import Config as Config
 from torch_ppo.settings.files import load_config as load_config

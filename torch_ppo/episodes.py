@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torch_ppo.acting import Acting, Engine, RunOrPolicy, find_acting
 from torch_ppo.errors import ConfigError
+from torch_ppo.running.acting import Acting, Engine, RunOrPolicy, find_acting
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 

@@ -12,9 +12,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from torch_ppo.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.callable_module import make_callable
 from torch_ppo.errors import ConfigError, user_errors
+from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task

@@ -12,9 +12,9 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from torch_ppo.acting import RunOrPolicy
 from torch_ppo.episodes import Rollout, rollout
 from torch_ppo.errors import ConfigError
+from torch_ppo.running.acting import RunOrPolicy
 from torch_ppo.showing.render import find_camera, make_renderer, picture_model
 from torch_ppo.showing.video import check_video, tiles, write_video
 from torch_ppo.simulation.env import Env

@@ -240,7 +240,7 @@ def test_program_prints_metrics(tmp_path, monkeypatch, capsys):
 
 
 def _acting():
-    from torch_ppo.acting import Acting
+    from torch_ppo.running.acting import Acting
 
     env = torch_ppo.make_env(ToyTask(), 2, episode_length=4)
     return Acting("toy", env, lambda observation: torch.zeros(2, 2))
