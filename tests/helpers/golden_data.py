@@ -1,7 +1,7 @@
 """Golden fixtures: what Brax computed, found by key and compared at the manifest's tolerances.
 
 The file is tests/golden/brax_golden.npz, or the one that the environment variable TORCH_PPO_GOLDEN names, written
-by tools/golden/training_steps.py. Its keys, where a training step has `<group>/<case>/step<s>` for `<group>/<case>`, are
+by tools/golden. Its keys, where a training step has `<group>/<case>/step<s>` for `<group>/<case>`, are
 
     <group>/<case>/cfg              settings, JSON
     <group>/<case>/in/<name>        inputs, float32
