@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -97,7 +98,10 @@ ALIASES = {other: name for name, others in OTHER_NAMES.items() for other in othe
 
 
 def canonical_name(name: str) -> str:
-    """Our name of a task of ours; any other is returned as it is."""
+    """Our name of a task of ours; a file by its whole path, so that the name means the same in any folder."""
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py"):
+        return f"{os.path.abspath(os.path.expanduser(place))}:{attribute}"
     return ALIASES.get(name, name)
 
 
@@ -110,6 +114,8 @@ def make_task(name: str) -> Task:
         raise ConfigError(f"env is not set; known: {', '.join(ENVS)}")
     if ":" in name:
         return _load_task(name)
+    if name.endswith(".py"):
+        raise ConfigError(f"env is {name!r}, a file, but must also name the task in it; {name}:MyTask, say, would work")
     name = canonical_name(name)
     if name not in ENVS:
         raise ConfigError(f"there is no env {name!r}{did_you_mean(name, ENVS)}")
@@ -118,7 +124,7 @@ def make_task(name: str) -> Task:
 
 def _load_task(name: str) -> Task:
     place, _, attribute = name.rpartition(":")
-    module = _load_file(Path(place), name) if place.endswith(".py") else _import(place, name)
+    module = _load_file(Path(place).expanduser(), name) if place.endswith(".py") else _import(place, name)
     make = getattr(module, attribute, None)
     if make is None:
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute}{did_you_mean(attribute, vars(module))}")
@@ -139,7 +145,11 @@ def _import(place: str, name: str) -> object:
 
 def _load_file(path: Path, name: str) -> object:
     """The module in a file; it may import its neighbours."""
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that no file can have
+        raise ConfigError(f"env is {name!r}, but {path}: {error.strerror}") from None
+    if not found:
         raise ConfigError(f"env is {name!r}, but there is no file {path}")
     path = path.resolve()
     if str(path.parent) not in sys.path:

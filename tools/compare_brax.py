@@ -32,8 +32,8 @@ from tools.bench import machine
 from torch_ppo.envs import make_task
 from torch_ppo.learning.policy import Params
 from torch_ppo.learning.train_step import training_step
+from torch_ppo.running.history import read_curve
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.seeds import read_curve
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 

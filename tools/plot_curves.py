@@ -6,7 +6,6 @@ Needs matplotlib, which nothing else does.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,8 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import tyro
+
+from torch_ppo.running.history import read_history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,7 @@ class PlotArguments:
 def read_curve(run: Path) -> tuple[list[float], list[float], list[float]]:
     """Env steps in millions, mean reward, and its standard deviation, of a run's evaluations."""
     path = run / "metrics.jsonl" if run.is_dir() else run
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [row for row in rows if "eval/episode_reward" in row]
+    rows = [row for row in read_history(path) if "eval/episode_reward" in row]
     return (
         [row["step"] / 1e6 for row in rows],
         [row["eval/episode_reward"] for row in rows],

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.disk import write_atomically
+from torch_ppo.running.disk import DiskError, write_atomically
 
 TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
 
@@ -87,17 +87,35 @@ def export_policy(agent: Agent, path: Path) -> float:
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
         content = scripted.save_to_buffer()
-    unchecked = path.with_name(f".{path.name}.unchecked")
+    unchecked = path.with_name(".policy.unchecked.tmp")
     try:
         write_atomically(unchecked, content)
         largest = check_export(unchecked, agent)
         unchecked.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror}") from None
+    except (OSError, DiskError) as error:
+        reason = f": {error.strerror}" if isinstance(error, OSError) else f" ({error})"
+        raise ExportError(f"{path} cannot be written{reason}") from None
     finally:
         with contextlib.suppress(OSError):
             unchecked.unlink()
     return largest
+
+
+def is_exported(path: Path, checkpoint: Path) -> bool:
+    """Whether a file is the whole policy of a checkpoint."""
+    try:
+        check_export(path, agent_from_checkpoint(load_checkpoint(checkpoint)))
+    except (UserError, ValueError):
+        return False
+    return True
+
+
+def check_output(path: Path, source: Path) -> None:
+    """ExportError if a policy written there would replace the checkpoint `source`, or something that is no file."""
+    if path.exists() and path.samefile(source):
+        raise ExportError(f"--output {path} is the checkpoint itself; policy.pt would work")
+    if path.exists() and not path.is_file():
+        raise ExportError(f"--output {path} is not a file; policy.pt would work")
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,7 @@ def main() -> None:
         checkpoint = load_checkpoint(source)
         folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
         output = arguments.output or folder / "policy.pt"
+        check_output(output, source)
         largest = export_policy(agent_from_checkpoint(checkpoint), output)
     print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
     print(f"largest action difference {largest:.1g} on random observations")

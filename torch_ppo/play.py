@@ -25,6 +25,7 @@ from torch import Tensor
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.broken_cases import load_case
+from torch_ppo.running.environment import locate_task, what_changed
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.settings.config import Config
 from torch_ppo.showing import broken_world
@@ -107,7 +108,14 @@ def make_player(arguments: PlayArguments) -> Played:
     name = canonical_name(arguments.env or (config.env if config else ""))
     if not name:
         raise PlayError("the task is not known; --env cartpole, say, would name it")
-    env = make_env(name, config, generator, arguments.engine, arguments.worlds)
+    place, notes = name, []
+    if arguments.env is None:
+        place, notes = locate_task(policy.run_folder, name)
+    env = make_env(place, config, generator, arguments.engine, arguments.worlds)
+    if arguments.env is None:
+        notes += what_changed(policy.run_folder, env.task)
+    for note in notes:
+        print(note)
     if policy is None:
         return Played(name, simple_policy(arguments.policy, env.action_dim, generator), env)
     check_fit(policy, name, env)

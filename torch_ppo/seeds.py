@@ -3,11 +3,12 @@
 python -m torch_ppo.seeds --env cartpole --seeds 0 1 2 --vary learning_rate=1e-2 learning_rate=1e-6
 
 Every run is a process of its own, `python -m torch_ppo.train`, with a run folder of its own. The same command again goes
-on where it was interrupted and repeats nothing that is done.
+on where it was interrupted, however that was, and repeats nothing that is done. Exit status 2 if any run failed.
 """
 
 import concurrent.futures
 import json
+import math
 import re
 import signal
 import statistics
@@ -19,6 +20,8 @@ from pathlib import Path
 import tyro
 
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
+from torch_ppo.running.disk import write_atomically
+from torch_ppo.running.history import read_curve
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.settings.config import Config
 
@@ -109,23 +112,17 @@ def execute(run: Run) -> str | None:
     if run.finished:
         return None
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    begun = (run.folder / "checkpoints" / "last.pt").exists()
+    begun = (run.folder / "config.toml").exists()
     options = ["--resume", str(run.folder)] if begun else [*run.options, "--run-dir", str(run.folder)]
-    with open(run.log, "a") as log:
+    with open(run.log, "a+b") as log:
+        before = log.tell()
         command = [sys.executable, "-m", "torch_ppo.train", *options]
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if status == 0:
-        return None
-    lines = run.log.read_text().splitlines()
+        if status == 0:
+            return None
+        log.seek(before)  # not what an earlier attempt said
+        lines = log.read().decode(errors="replace").splitlines()
     return next((line for line in reversed(lines) if line.startswith("error: ")), f"ended with status {status}")
-
-
-def read_curve(path: Path) -> list[tuple[int, float]]:
-    """(env steps, eval/episode_reward) of a metrics.jsonl; empty if there is none."""
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [(row["step"], row["eval/episode_reward"]) for row in rows if "eval/episode_reward" in row]
 
 
 def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, object]]:
@@ -141,6 +138,15 @@ def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, 
             "last": {"median": statistics.median(last), "lowest": min(last), "highest": max(last)} if last else None,
         }
     return summary
+
+
+def without_nan(nest: object) -> object:
+    """A nest of dicts and sequences with null for NaN and infinity, which JSON has not."""
+    if isinstance(nest, dict):
+        return {name: without_nan(value) for name, value in nest.items()}
+    if isinstance(nest, (list, tuple)):
+        return [without_nan(value) for value in nest]
+    return None if isinstance(nest, float) and not math.isfinite(nest) else nest
 
 
 def table(summary: dict[str, dict[str, object]]) -> str:
@@ -207,7 +213,9 @@ def main() -> None:
             sys.exit(128 + signal.SIGINT)
     summary = summarise(runs, failures)
     print(table(summary))
-    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    with user_errors():
+        text = json.dumps(without_nan(summary), indent=1, allow_nan=False)
+        write_atomically(arguments.out / "summary.json", f"{text}\n".encode())
     picture = arguments.out / "curves.png"
     try:
         draw(summary, picture, arguments.title)
@@ -215,7 +223,7 @@ def main() -> None:
         print("no picture: it needs matplotlib (pip install 'torch-ppo[plot]')")
     else:
         print(picture)
-    sys.exit(2 if len(failures) == len(runs) else 0)
+    sys.exit(2 if failures else 0)
 
 
 if __name__ == "__main__":

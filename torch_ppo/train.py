@@ -3,6 +3,7 @@
 python -m torch_ppo.train --env cartpole
 """
 
+import contextlib
 import math
 import sys
 import time
@@ -22,7 +23,9 @@ from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
 from torch_ppo.running.call_arguments import checked_arguments
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
-from torch_ppo.running.disk import check_folder
+from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
+from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.plan import summary
@@ -146,7 +149,8 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     if state.evaluator:
         metrics = {**state.evaluator(), **metrics}
         reward = metrics["eval/episode_reward"]
-        best = state.best is None or reward > state.best["reward"]
+        # NaN is never the best, and has to be none where it once became it.
+        best = math.isfinite(reward) and (state.best is None or not reward <= state.best["reward"])
         if best:
             state.best = {"reward": reward, "env_steps": state.env_steps}
     return metrics, best
@@ -211,7 +215,7 @@ def train(
 
 
 def save_extra(state: TrainingState, best: bool) -> None:
-    """A checkpoint in `save_checkpoint_path`, named by env steps, if the configuration sets one."""
+    """A checkpoint in `save_checkpoint_path`, named by env steps, if the configuration sets one. DiskError if not."""
     if state.config.save_checkpoint_path is not None:
         save_checkpoint(state.checkpoint(), Path(state.config.save_checkpoint_path) / f"{state.env_steps:012d}.pt")
 
@@ -220,62 +224,86 @@ def main() -> None:
     """The program `python -m torch_ppo.train`."""
     # Only the program needs these, and TensorBoard takes a while to import.
     from torch_ppo.errors import user_errors
-    from torch_ppo.export import export_policy
-    from torch_ppo.running.logger import MetricsLog, Progress
+    from torch_ppo.export import is_exported
+    from torch_ppo.running.output import lasting_output
     from torch_ppo.running.program import open_run, parse_arguments
-    from torch_ppo.running.signals import StopRequest
 
     started = time.perf_counter()
-    with user_errors(), StopRequest().listening() as stop:
-        folder, state, introduction = open_run(parse_arguments(sys.argv[1:]))
-        config = state.config
-        print(introduction, summary(config), sep="\n", flush=True)
-        first_step = state.training_steps + 1
-        resumed = first_step > 1
-        log = MetricsLog(folder.path, resume_step=state.env_steps if resumed else None)
-        progress = Progress(config.total_env_steps, state.env_steps)
-
-        def on_progress(step: int, metrics: Metrics) -> None:
-            log.write(step, metrics)
-            progress.report(step, metrics)
-            for warning in warnings_in(metrics):
-                progress.message(warning)
-
-        def on_save(state: TrainingState, best: bool) -> None:
-            folder.save(state, named=True, best=best)
-            save_extra(state, best)
-
-        def should_stop(state: TrainingState) -> bool:
-            progress.update(state.env_steps)
-            if state.training_steps == first_step and state.preparation_time > 1.0:
-                seconds = time.perf_counter() - started
-                progress.message(
-                    f"first training step after {seconds:.1f} s, {state.preparation_time:.1f} s of it for compiling "
-                    "and recording; less from now on, as kernels are kept"
-                )
-            return stop.signal is not None
-
+    with lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
-            run(
-                state,
-                progress_fn=on_progress,
-                save=on_save,
-                should_stop=should_stop,
-                warn=lambda text: progress.message(f"warning: {text}"),
-            )
+            folder, state, introduction = open_run(parse_arguments(sys.argv[1:]), is_exported=is_exported)
+            with contextlib.closing(folder):
+                print(introduction, summary(state.config), sep="\n", flush=True)
+                run_in_folder(state, folder, stop, started)
         except KeyboardInterrupt:
-            progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
             sys.exit(128 + stop.number)
-        finally:
-            log.close()
-        if state.training_steps < config.num_training_steps:
-            folder.save(state, named=False, best=False)
-            progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
-            progress.message(f"  python -m torch_ppo.train --resume {folder.path}")
-            sys.exit(128 + stop.number)
-        best = folder.checkpoint("best")
-        export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)
-        progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
+
+
+def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, started: float) -> None:
+    """Trains, with reports, checkpoints and at the end the policy in a run's folder; prints the progress.
+
+    Raises SystemExit if it was asked to stop, DiskError if a file could not be written.
+    """
+    from torch_ppo.export import export_policy
+    from torch_ppo.running.logger import MetricsLog
+    from torch_ppo.running.progress import Progress
+
+    config, first_step = state.config, state.training_steps + 1
+    progress = Progress(config.total_env_steps, state.env_steps)
+    writes = DiskWrites(config.on_disk_error, progress.message)
+    last_step = state.env_steps if state.training_steps else -1
+    log = MetricsLog(folder.path, config, state.env.task, last_step=last_step, writes=writes)
+    for note in log.notes:
+        progress.message(note)
+
+    def on_progress(step: int, metrics: Metrics) -> None:
+        log.write(step, metrics)
+        progress.report(step, metrics)
+        for warning in warnings_in(metrics):
+            progress.message(warning)
+
+    def save(best: bool, named: bool = True) -> bool:
+        return log.sync() & writes(lambda: folder.save(state, named=named, best=best))
+
+    def on_save(state: TrainingState, best: bool) -> None:
+        if save(best) & writes(lambda: save_extra(state, best)):
+            writes.recovered()
+
+    def should_stop(state: TrainingState) -> bool:
+        progress.update(state.env_steps)
+        if state.training_steps == first_step and state.preparation_time > 1.0:
+            seconds = time.perf_counter() - started
+            progress.message(
+                f"first training step after {seconds:.1f} s, {state.preparation_time:.1f} s of it for compiling "
+                "and recording; less from now on, as kernels are kept"
+            )
+        return stop.signal is not None or writes.stopped_by is not None
+
+    try:
+        run(
+            state,
+            progress_fn=on_progress,
+            save=on_save,
+            should_stop=should_stop,
+            warn=lambda text: progress.message(f"warning: {text}"),
+        )
+        complete = state.training_steps >= config.num_training_steps
+        saved = (complete and writes.failing is None) or save(best=False, named=False)
+    except KeyboardInterrupt:
+        progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
+        sys.exit(128 + stop.number)
+    finally:
+        lost = log.close()
+    if not saved or writes.stopped_by:
+        lines = f"; {lost} lines of metrics.jsonl are lost" if lost else ""
+        raise DiskError(f"{writes.failing}; {folder.what_is_saved()}{lines}")
+    if not complete:
+        progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
+        progress.message(f"  python -m torch_ppo.train --resume {folder.path}")
+        sys.exit(128 + stop.number)
+    best = folder.checkpoint("best")
+    export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)
+    progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
 
 
 make_callable(__name__)

@@ -26,7 +26,7 @@ def seeds(*arguments, cwd):
 def test_two_variants_one_of_which_fails(tmp_path):
     arguments = ("--seeds", "0", "--vary", "learning_rate=1e30", "--out", str(tmp_path / "out"))
     first = seeds(*arguments, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 2, first.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["default"]["last"]["median"] > 0 and not summary["default"]["failures"]
     assert "loss became" in summary["learning_rate=1e30"]["failures"]["0"]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def program(monkeypatch, capsys, tmp_path):
 def test_run_folder(finished):
     entries = {path.name for path in finished.folder.iterdir()}
     (events,) = {name for name in entries if name.startswith("events.out.tfevents.")}
-    assert entries == {"config.toml", "metrics.jsonl", "checkpoints", "policy.pt", events}
+    assert entries >= {"config.toml", "metrics.jsonl", "checkpoints", "policy.pt", "environment.json", "task"}
+    assert entries <= {*entries, "git.diff", events} and not [name for name in entries if name.startswith(".")]
     checkpoints = {path.name for path in (finished.folder / "checkpoints").iterdir()}
     assert checkpoints == {"last.pt", "best.pt", "2080.pt", "4160.pt"}
 
@@ -186,7 +188,7 @@ def test_default_run_folder(program, tmp_path):
 # Stopping and resuming
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_saves_and_resuming_ends_the_same(finished, program, tmp_path, differences, number, status):
     """Stopped by a signal after the first training steps, between two evaluations; then resumed to the end."""
     process = subprocess.Popen(
@@ -197,13 +199,13 @@ def test_signal_saves_and_resuming_ends_the_same(finished, program, tmp_path, di
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with process.stdout:
-        for line in process.stdout:
-            if line.lstrip().startswith("640 steps"):  # the first episodes have ended, and are logged
-                process.send_signal(number)
-                break
-        output = process.stdout.read()
-    assert process.wait() == status, output
+    history = tmp_path / "run" / "metrics.jsonl"
+    # The first episodes have ended, and are logged.
+    while not (history.exists() and '"step": 640' in history.read_text()) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == status, output
     assert f"{number.name}: stopping after this training step" in output
     assert "go on with\n  python -m torch_ppo.train --resume run" in output
     run = Run(tmp_path / "run", output)
@@ -314,6 +316,9 @@ def place(tmp_path, finished):
     damaged = {"cut": whole[: len(whole) // 2], "pickle": pickle.dumps({"agent": RunsCode(), "config": {}})}
     for name in ("run", "cut", "pickle", "torch_pickle", "foreign"):
         shutil.copytree(finished.folder, tmp_path / name)
+    for name in ("cut", "pickle", "torch_pickle", "foreign"):
+        for path in (tmp_path / name / "checkpoints").iterdir():
+            path.unlink()
     for name, content in damaged.items():
         (tmp_path / name / "checkpoints" / "last.pt").write_bytes(content)
     torch.save({"agent": RunsCode(), "config": {}}, tmp_path / "torch_pickle" / "checkpoints" / "last.pt")

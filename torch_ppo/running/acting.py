@@ -1,5 +1,6 @@
 """Who acts, and where: `make_env`, and what `evaluate`, `rollout` and `render` make of the policy they are given."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -10,6 +11,7 @@ import torch
 
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError
+from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Act
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
@@ -156,7 +158,10 @@ def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | s
         return env, {"action_repeat": config.action_repeat} if config else {}
     if config is None or not config.env:
         raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
-    return config.env, {
+    place, notes = locate_task(policy.run_folder, config.env)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return place, {
         "episode_length": config.episode_length,
         "action_repeat": config.action_repeat,
         "randomize": config.randomize and config.randomize_eval,

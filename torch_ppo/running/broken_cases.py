@@ -1,6 +1,5 @@
 """What a run says and keeps of broken worlds, and why a loss is no longer a number."""
 
-import io
 from pathlib import Path
 
 import mujoco
@@ -8,8 +7,8 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
-from torch_ppo.running.checkpoint import DAMAGED
-from torch_ppo.running.disk import write_atomically
+from torch_ppo.running.checkpoint import DAMAGED, save_checkpoint
+from torch_ppo.running.disk import DiskError
 from torch_ppo.running.training_state import TrainingState
 
 MAX_FILES = 10  # of a run
@@ -92,11 +91,12 @@ def keep_cases(state: TrainingState) -> list[str]:
                 "what": what,
                 "state_sizes": {"qpos": model.nq, "qvel": model.nv, "act": model.na, "ctrl": model.nu},
             }
-            buffer = io.BytesIO()
-            torch.save(kept, buffer)
             path = folder / f"{number}.pt"
-            write_atomically(path, buffer.getvalue())
-            lines[-1] += f"; python -m torch_ppo.play --broken {path} shows it"
+            try:
+                save_checkpoint(kept, path)
+                lines[-1] += f"; python -m torch_ppo.play --broken {path} shows it"
+            except DiskError as error:  # evidence is worth less than the run
+                lines[-1] += f" ({error})"
     return lines
 
 

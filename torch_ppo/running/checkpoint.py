@@ -1,7 +1,9 @@
 """Checkpoint files: written whole or not at all, read without running code."""
 
+import hashlib
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,8 +13,8 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import Agent, make_agent
-from torch_ppo.running.disk import write_atomically
-from torch_ppo.running.training_state import FORMAT, TrainingState
+from torch_ppo.running.disk import disk_errors, write_atomically
+from torch_ppo.running.training_state import FORMATS, TrainingState
 from torch_ppo.settings.config import Config
 
 # What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.
@@ -26,12 +28,48 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or of something else."""
 
 
-def save_checkpoint(checkpoint: dict[str, object], *paths: Path) -> None:
-    """Writes the same checkpoint to all paths."""
+class DamagedError(CheckpointError):
+    """A checkpoint that is not as it was written."""
+
+
+# A checkpoint is a zip file; the hash of all before it is the zip's comment, which torch passes over.
+_END_OF_ZIP = b"PK\x05\x06"
+_HASH_NAME = b"sha256:"
+_HASH_LENGTH = len(_HASH_NAME) + 2 * hashlib.sha256().digest_size
+
+
+def to_bytes(checkpoint: dict[str, object]) -> bytes:
+    """A checkpoint as the content of a file, its hash at the end."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
+    end = buffer.seek(-22, io.SEEK_END)
+    assert buffer.read(4) == _END_OF_ZIP, "torch.save wrote a zip file without its usual end"
+    buffer.seek(end + 20)
+    buffer.write(struct.pack("<H", _HASH_LENGTH))
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    buffer.write(_HASH_NAME + digest.encode())
+    return buffer.getvalue()
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a file is as it was written: by its hash, or by the checksums of a zip without one (format 2)."""
+    body, name, digest = content[:-_HASH_LENGTH], content[-_HASH_LENGTH:-64], content[-64:]
+    if name == _HASH_NAME:
+        return hashlib.sha256(body).hexdigest().encode() == digest
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.testzip() is None
+    except DAMAGED:
+        return False
+
+
+def save_checkpoint(checkpoint: dict[str, object], *paths: Path) -> None:
+    """Writes the same checkpoint to all paths, in their order, and makes their folders. DiskError if one fails."""
+    content = to_bytes(checkpoint)
     for path in paths:
-        write_atomically(path, buffer.getvalue())
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
 
 
 def find_checkpoint(path: Path, preferred: str = "last") -> Path:
@@ -51,32 +89,69 @@ def find_checkpoint(path: Path, preferred: str = "last") -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, object]:
-    """Reads a checkpoint onto the CPU; only tensors and plain values, so a file can never run code."""
+    """Reads a checkpoint onto the CPU; only tensors and plain values, so a file can never run code.
+
+    DamagedError if it is not as it was written, CheckpointError if it is missing or of something else.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, about files of another kind
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    checkpoint = _unpack(content)
+    if checkpoint is None:
         others = sorted(str(other.name) for other in path.parent.glob("*.pt") if other != path)
-        hint = f"; beside it: {', '.join(others)}" if others else ""
-        raise CheckpointError(f"{path} is not a whole checkpoint (cut off or damaged?){hint}") from None
-    if (
-        not isinstance(checkpoint, dict)
-        or "agent" not in checkpoint
-        or "config" not in checkpoint
-        or "format" not in checkpoint
-    ):
+        hint = f"; beside it: {', '.join(_some(others))}" if others else ""
+        raise DamagedError(f"{path} is not a whole checkpoint (cut off or damaged?){hint}")
+    if not isinstance(checkpoint, dict) or not {"agent", "config", "format"} <= checkpoint.keys():
         raise CheckpointError(f"{path} is not a checkpoint of torch_ppo")
-    if checkpoint["format"] != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {checkpoint['format']}, this version reads {FORMAT}")
+    if checkpoint["format"] not in FORMATS:
+        raise CheckpointError(f"{path} has checkpoint format {checkpoint['format']}, this version reads {FORMATS}")
+    if checkpoint["format"] > 2 and content[-_HASH_LENGTH:-64] != _HASH_NAME:
+        raise DamagedError(f"{path} has lost its hash, so it is not as it was written")
+    missing = {"observation_sizes", "action_dim", "env_steps"} - checkpoint.keys()
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}")
     return checkpoint
 
 
+def _unpack(content: bytes) -> object:
+    """What torch.load makes of a file's content; None if it is damaged."""
+    if not _is_whole(content):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about files of another kind
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except DAMAGED:
+        return None
+
+
+def _some(names: list[str]) -> list[str]:
+    return names if len(names) <= 6 else [*names[:2], f"... {len(names) - 4} more ...", *names[-2:]]
+
+
+def config_of(checkpoint: dict[str, object]) -> Config:
+    """The configuration of a checkpoint; CheckpointError if it is of another version."""
+    unknown = checkpoint["config"].keys() - Config.__dataclass_fields__.keys()
+    if unknown:
+        raise CheckpointError(
+            f"the checkpoint has settings that this version does not know: {', '.join(sorted(unknown))} "
+            f"(it was written by torch_ppo {checkpoint.get('version', '?')})"
+        )
+    try:
+        return Config(**checkpoint["config"])
+    except TypeError:
+        raise CheckpointError("the checkpoint's configuration has no num_timesteps") from None
+
+
 def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
-    """The agent alone, on the CPU; needs no task or simulator."""
-    config = Config(**checkpoint["config"])
-    agent = make_agent(config, checkpoint["observation_sizes"], checkpoint["action_dim"])
-    agent.load_state_dict(checkpoint["agent"])
+    """The agent alone, on the CPU; needs no task or simulator. CheckpointError if it does not fit its configuration."""
+    agent = make_agent(config_of(checkpoint), checkpoint["observation_sizes"], checkpoint["action_dim"])
+    try:
+        agent.load_state_dict(checkpoint["agent"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"the checkpoint's networks are not those of its configuration: {reason}") from None
     return agent.eval()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import Agent
-from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.task import Observation
@@ -41,6 +41,11 @@ class SavedPolicy:
     observation_sizes: dict[str, int] | None = None
     action_dim: int | None = None
     env_steps: int | None = None
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the run that the file is part of, if it is part of one."""
+        return self.path.parent.parent if self.path.parent.name == "checkpoints" else self.path.parent
 
     def __call__(self, observation: Tensor | Observation, generator: torch.Generator | None = None) -> Tensor:
         """The action for an observation `(..., obs_dim)`, or for a dict of a task's observations.
@@ -91,7 +96,7 @@ def load_policy(
         path,
         _mode(agent) if deterministic else _sample(agent, saved["action_dim"]),
         agent.policy_obs_key,
-        Config(**saved["config"]),
+        config_of(saved),
         saved["observation_sizes"],
         saved["action_dim"],
         saved["env_steps"],

@@ -24,7 +24,7 @@ from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
 from torch_ppo.simulation.task import Task
 
-FORMAT = 2
+FORMATS = (2, 3)  # of checkpoints, that are read; the last is written. 3 has a hash
 
 
 def resolve_device(name: str) -> torch.device:
@@ -243,7 +243,7 @@ class TrainingState:
     def checkpoint(self) -> dict[str, object]:
         """Copies of everything that a run needs to go on exactly; only tensors and plain values."""
         return {
-            "format": FORMAT,
+            "format": FORMATS[-1],
             "version": torch_ppo.__version__,
             "config": dataclasses.asdict(self.config),
             "observation_sizes": self.observation_sizes,

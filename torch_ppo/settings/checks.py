@@ -54,6 +54,13 @@ def check_type(name: str, value: object, annotation: object) -> None:
         raise ConfigError(f"{name} is {value!r}, but must be {_describe(annotation)}")
     for number in value if isinstance(value, tuple) else (value,):
         _check_size(name, number)
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # a path of bytes that are not UTF-8: no configuration file could hold it
+            raise ConfigError(f"{name} is {value!r}, but must be UTF-8") from None
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{name} is {value!r}, but must be without NUL characters")
 
 
 # Numbers go into float32 and int32 tensors; counts of env steps and observations are kept in 64 bits.
@@ -87,7 +94,7 @@ _POSITIVE = (
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
     "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
-    "max_state normalizer_clip"
+    "max_state normalizer_clip keep_checkpoints"
 ).split()
 _NOT_NEGATIVE = (
     "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "

@@ -176,6 +176,8 @@ class Config:
     """Env steps between two such logs; None for every training step."""
     save_checkpoint_path: str | None = None
     """Extra folder for a checkpoint per evaluation, named by env steps."""
+    keep_checkpoints: int | None = None
+    """Checkpoints named by env steps that a run's folder keeps, the newest; None keeps all. best and last stay anyway."""
     restore_checkpoint_path: str | None = None
     """Start from the networks and normalizer of this checkpoint or run folder (optimizer and steps start anew)."""
     restore_value_fn: bool = True
@@ -197,6 +199,9 @@ class Config:
     """Matrix products of the networks in bfloat16 while training; exported policies compute in float32."""
     torch_threads: int | None = None
     """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
+    on_disk_error: Literal["stop", "continue"] = "stop"
+    """A file of the run that cannot be written (disk full, folder gone) ends the run, or is said once and tried again at
+    the next report."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -66,6 +66,8 @@ def to_toml(config: Config) -> str:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is not None:
-            # json writes 1e-05 and inf-free floats, strings, booleans and flat lists as TOML does.
-            lines.append(f"{field.name} = {json.dumps(value)}")
+            # json writes 1e-05 and inf-free floats, strings, booleans and flat lists as TOML does. Not so its escapes
+            # beyond ASCII, of which there are none, and DEL, which it does not escape.
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{field.name} = {text}")
     return "\n".join(lines) + "\n"

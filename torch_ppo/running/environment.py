@@ -1,0 +1,130 @@
+"""What a run was made with: versions, command, git, and the task's files, kept in its folder.
+
+environment.json has it; `task/` has copies of the files, and `git.diff` what differed from the commit.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch_ppo
+from torch_ppo.running.disk import disk_errors, write_atomically
+from torch_ppo.running.task_files import TaskFiles, changed, files_of, where_to_load
+from torch_ppo.simulation.task import Task
+
+PACKAGES = ("torch", "mujoco", "mujoco-warp", "warp-lang", "numpy")
+LARGEST_DIFF = 1_000_000  # bytes; of more, the beginning
+GIT_SECONDS = 20
+
+Record = dict[str, object]
+
+
+def _read(folder: Path) -> Record:
+    """environment.json; empty if there is none, or none that can be read (an older run, or somebody's edit)."""
+    try:
+        record = json.loads((folder / "environment.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def locate_task(folder: Path, env: str) -> tuple[str, list[str]]:
+    """The name by which to load the task of a run, which is a copy if it is gone from where it was; lines to say so."""
+    task = _read(folder).get("task")
+    name, note = where_to_load(env, task if isinstance(task, dict) else {}, folder / "task")
+    return name, [note] if note else []
+
+
+def remember(folder: Path, env: str, task: Task) -> list[str]:
+    """Notes a start of the run; at the first, also what its task is made of. Lines about what has changed since.
+
+    DiskError if the folder cannot be written. Files of the task that cannot be read do not matter.
+    """
+    record = _read(folder)
+    start = _start()
+    notes = _differences(record, task, start["versions"])
+    files = None if "task" in record else _files_of(task)
+    if files is not None:
+        record["git"] = _git(folder, files)
+        with disk_errors(folder / "task"):
+            left_out = files.copy(folder / "task")
+        places = {"env": env, "root": str(files.root), "base": str(files.base)}
+        record["task"] = {**places, "files": files.hashes(), "not_copied": left_out}
+    record["starts"] = [*record.get("starts", []), start]
+    write_atomically(folder / "environment.json", json.dumps(record, indent=1).encode() + b"\n")
+    return notes
+
+
+def _files_of(task: Task) -> TaskFiles | None:
+    """None for a task without files, such as one typed into an interpreter, or with some that cannot be read."""
+    try:
+        return files_of(task)
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError):
+        return None
+
+
+def what_changed(folder: Path, task: Task) -> list[str]:
+    """A line if the task's files are not those that the run began with."""
+    return _differences(_read(folder), task, {})
+
+
+def _differences(record: Record, task: Task, versions: dict[str, str]) -> list[str]:
+    notes = []
+    files = _files_of(task)
+    with contextlib.suppress(OSError, LookupError, AttributeError, TypeError):
+        names = changed(record["task"]["files"], files.hashes())
+        if names:
+            notes.append(f"note: {', '.join(names)} changed since the run began; task/ has what it began with")
+    with contextlib.suppress(LookupError, AttributeError, TypeError):
+        before = record["starts"][-1]["versions"]
+        others = [f"{name} {before.get(name)} -> {now}" for name, now in versions.items() if before.get(name) != now]
+        if others:
+            notes.append(f"note: other versions than at the last start: {', '.join(others)}")
+    return notes
+
+
+def _start() -> Record:
+    """When and how this process was started, and with what."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.orig_argv,
+        "folder": os.getcwd(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch_ppo": torch_ppo.__version__,
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "system": platform.platform(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, files: TaskFiles) -> Record | None:
+    """Commit of the repository that the task is in; git.diff has what differs from it. None without git."""
+    if "site-packages" in files.source.parts:  # installed: a repository above it is not the task's
+        return None
+
+    def git(*arguments: str) -> bytes:
+        command = ["git", "--no-optional-locks", "-C", str(files.source.parent), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout
+
+    try:
+        commit = git("rev-parse", "HEAD").decode().strip()
+        diff = git("diff", "--no-ext-diff", "--no-textconv", "--binary", "HEAD")
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    if diff:
+        write_atomically(folder / "git.diff", diff[:LARGEST_DIFF])
+    return {"commit": commit, "changed": bool(diff), "diff_is_cut": len(diff) > LARGEST_DIFF}
