@@ -2,7 +2,7 @@
 
     python -m tests.helpers.kill_chains FOLDER NUM_CHAINS SEED
 
-Makes FOLDER/undisturbed, and FOLDER/chain0 and so on, each after one to four SIGKILLs at random events; prints a line of
+Makes FOLDER/undisturbed, and FOLDER/chain0 and so on, each after one to three SIGKILLs at random events; prints a line of
 what each chain went through. An event is the moment before or after a system call that changes files, or the middle of
 a write.
 """
@@ -90,9 +90,9 @@ def train(arguments: list[str], log: Path, kill_at: int | None) -> tuple[int, in
 
 
 def chain(folder: Path, events: int, numbers: random.Random) -> list[str]:
-    """Kills and goes on one to four times, then lets the run end; what happened."""
+    """Kills and goes on one to three times, then lets the run end; what happened."""
     story = []
-    kills = numbers.randint(1, 4)
+    kills = numbers.choice((1, 1, 2, 3))
     while len(story) < 100:
         begun = (folder / "config.toml").exists()
         arguments = ["--resume", str(folder)] if begun else [*TINY, "--run-dir", str(folder)]

@@ -66,7 +66,7 @@ def test_every_flipped_bit_and_zeroed_page_is_refused(saved, tmp_path, hashed, d
             continue
         passed += 1
         assert not hashed and differences(found, expected) == []
-    assert passed < 30
+    assert passed < len(damages) / 4
 
 
 def test_a_lost_hash_is_damage(saved, tmp_path):
