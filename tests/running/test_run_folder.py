@@ -1,0 +1,368 @@
+"""A run's folder: whose it is, what it goes on from, the task that is in it, and output that fails."""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import torch_ppo.train
+from tests.helpers.toy import ToyTask
+from torch_ppo import export, play
+from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.environment import locate_task, remember, what_changed
+from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.history import read_curve, read_history
+from torch_ppo.running.signals import StopRequest
+from torch_ppo.running.tensorboard import constant_metrics
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config, to_toml
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "--config cartpole --num-timesteps 640 --num-evals 3 --num-envs 8 --batch-size 8 --num-minibatches 2 "
+    "--unroll-length 10 --num-updates-per-batch 1 --episode-length 20 --num-eval-envs 2 --policy-hidden-layer-sizes 8 "
+    "--value-hidden-layer-sizes 8 --device cpu --torch-threads 1"
+).split()
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+
+
+def program(main, monkeypatch, capsys, *arguments):
+    """Runs a program in this process: exit status, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+@pytest.fixture
+def train(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: program(torch_ppo.train.main, monkeypatch, capsys, *arguments)
+
+
+# Whose it is, and what it goes on from
+
+
+def test_one_process_a_folder(train, tmp_path):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    handle = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    status, _, errors = train("--resume", "run", "--num-timesteps", 2000)
+    os.close(handle)
+    assert (status, errors) == (2, "error: another process is at work in run; it must end first\n")
+    assert train("--resume", "run", "--num-timesteps", 2000)[0] == 0  # a lock dies with its holder
+
+
+def test_killed_before_the_first_checkpoint_or_the_policy(train, tmp_path):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    run, whole = Path("run"), read_curve(Path("run/metrics.jsonl"))
+    (run / "policy.pt").unlink()
+    status, out, _ = train("--resume", "run")
+    assert status == 0 and "run is complete but for policy.pt" in out and (run / "policy.pt").exists()
+    status, _, errors = train("--resume", "run")
+    assert status == 2 and "run is complete at 640 env steps; --num-timesteps 1280 would go on" in errors
+    status, _, errors = train("--resume", "run", "--num-timesteps", 100)
+    assert status == 2 and "at 640 env steps already, more than --num-timesteps 100; --num-timesteps 1280" in errors
+    shutil.copy(run / "metrics.jsonl", run / "policy.pt")  # an export that did not end well
+    assert train("--resume", "run")[0] == 0
+
+    shutil.rmtree(run / "checkpoints")
+    (run / "policy.pt").unlink()
+    status, out, errors = train("--resume", "run")
+    assert (status, errors) == (0, "") and "has no checkpoint yet; the run begins at its beginning" in out
+    assert read_curve(run / "metrics.jsonl") == whole
+
+    Path("begun").mkdir()
+    Path("begun/.0123456789ab.tmp").touch()  # a kill before config.toml
+    assert train(*TINY, "--run-dir", "begun")[0] == 0 and not list(Path("begun").glob(".*"))
+    status, _, errors = train(*TINY, "--run-dir", "begun")
+    assert status == 2 and "--resume begun would go on with it" in errors
+
+
+def test_resume_takes_another_checkpoint(train, differences):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    whole = read_curve(Path("run/metrics.jsonl"))
+    Path("run/checkpoints/last.pt").write_bytes(b"torn")
+    Path("run/checkpoints/640.pt").unlink()
+    Path("run/policy.pt").unlink()
+    shutil.copytree("run", "named")
+    status, out, errors = train("--resume", "run")
+    assert (status, errors) == (
+        0,
+        "",
+    ) and "last.pt is not a whole checkpoint; 320.pt, at 320 env steps, is taken" in out
+    status, out, errors = train("--resume", "named/checkpoints/320.pt")
+    assert (status, errors) == (0, "") and "from 320 env steps" in out
+    for name in ("run", "named"):
+        assert read_curve(Path(name) / "metrics.jsonl") == whole
+
+
+def test_an_edited_file_is_told_from_an_option(train):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    config = Path("run/config.toml")
+    config.write_text(config.read_text().replace("learning_rate = 0.001", ""))
+    status, _, errors = train("--resume", "run", "--num-timesteps", 2000)
+    assert status == 2 and "config.toml has been edited: learning_rate is 0.0001 there, and 0.001" in errors
+
+
+def test_two_runs_of_one_second(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *arguments: "20260101-000000")
+    config = Config(env="cartpole", num_timesteps=1)
+    folders = [RunFolder.for_new_run(None, config) for _ in range(3)]
+    for folder in folders:
+        folder.create(config)
+        folder.close()
+    assert [folder.path.name.removeprefix("cartpole-20260101-000000-s0") for folder in folders] == ["", "-2", "-3"]
+
+
+@pytest.mark.parametrize("text", ["😀", 'q"\\\x7f\t\x01', "é"])
+def test_any_character_survives_in_the_configuration(tmp_path, text):
+    config = Config(env=text, num_timesteps=1)
+    (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    assert load_config(str(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize("setting", ["env", "save_checkpoint_path"])
+@pytest.mark.parametrize("text", ["\udcff", "a\0b"])
+def test_what_no_file_can_hold_is_refused(setting, text):
+    with pytest.raises(ConfigError, match=f"{setting} is"):
+        Config(**{"num_timesteps": 1, setting: text})
+
+
+@pytest.mark.parametrize("option", ["--config", "--resume", "--run-dir", "--env", "--save-checkpoint-path"])
+def test_a_path_of_300_characters_is_one_line(train, option):
+    path = "x" * 300 + (".py:A" if option == "--env" else "")
+    arguments = [option, path] if option in ("--config", "--resume") else [*TINY, option, path]
+    status, _, errors = train(*arguments)
+    assert status == 2 and errors.count("\n") == 1 and ("too long" in errors or "no configuration" in errors), errors
+
+
+def test_export_replaces_no_checkpoint(train, monkeypatch, capsys):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    last = Path("run/checkpoints/last.pt")
+    content = last.read_bytes()
+    for output, words in ((last, "is the checkpoint itself"), ("/dev/null", "is not a file")):
+        status, _, errors = program(export.main, monkeypatch, capsys, last, "--output", output)
+        assert status == 2 and words in errors
+    assert last.read_bytes() == content and Path("/dev/null").is_char_device()
+
+
+def test_nan_is_never_the_best():
+    state = TrainingState(Config(num_timesteps=1, device="cpu"), ToyTask())
+    found = []
+    for reward in (math.nan, 1.0, math.nan, math.inf, 0.5, 2.0):
+        state.evaluator = lambda reward=reward: {"eval/episode_reward": reward}
+        state.interval_steps, state.interval_time = 1, 1.0
+        found.append(torch_ppo.train.report(state)[1])
+    assert found == [False, True, False, False, False, True]
+    state.best = {"reward": math.nan, "env_steps": 0}  # from an older version
+    state.interval_steps, state.interval_time = 1, 1.0
+    assert torch_ppo.train.report(state)[1]
+
+
+# Its task
+
+TASK = """
+from torch_ppo.envs.cartpole import Cartpole
+from constants import LENGTH
+from pathlib import Path
+class Mine(Cartpole):
+    mjcf = Path(__file__).parent / "models" / "mine.xml"
+    episode_length = LENGTH
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A task of one's own, its neighbour, its model and what that includes, in a git repository."""
+    folder = tmp_path / "project"
+    (folder / "models").mkdir(parents=True)
+    (folder / "mine.py").write_text(TASK)
+    (folder / "constants.py").write_text("LENGTH = 30\n")
+    (folder / "unused.py").write_text("")
+    original = (ROOT / "envs" / "assets" / "cartpole.xml").read_text()
+    (folder / "models" / "mine.xml").write_text(
+        original.replace("<mujoco", "<mujoco", 1).replace("</mujoco>", '<include file="more.xml"/></mujoco>')
+    )
+    (folder / "models" / "more.xml").write_text(
+        '<mujocoinclude><worldbody><geom size="0.1" pos="9 9 9" contype="0" conaffinity="0"/></worldbody></mujocoinclude>'
+    )
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "mine.py"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    (folder / "mine.py").write_text(TASK + "# changed\n")
+    yield folder
+    for name in ("mine", "constants"):
+        sys.modules.pop(name, None)
+    sys.path[:] = [path for path in sys.path if str(tmp_path) not in path]
+
+
+def forget(project):
+    """As a new process would begin."""
+    for name in ("mine", "constants"):
+        sys.modules.pop(name, None)
+    sys.path[:] = [path for path in sys.path if str(project.parent) not in path]
+
+
+def test_a_folder_is_enough(train, project, tmp_path, monkeypatch, capsys):
+    """The task by a relative path; then from elsewhere, after a change, and without the original."""
+    monkeypatch.chdir(project)
+    status, out, errors = train(*TINY, "--env", "mine.py:Mine", "--run-dir", "../run")
+    assert (status, errors) == (0, "") and out.startswith("mine.py:Mine: ")
+    run = tmp_path / "run"
+    assert load_config(str(run / "config.toml")).env == f"{project}/mine.py:Mine"
+    record = json.loads((run / "environment.json").read_text())
+    assert set(record["task"]["files"]) == {"mine.py", "constants.py", "models/mine.xml", "models/more.xml"}
+    for name in record["task"]["files"]:
+        assert (run / "task" / name).read_bytes() == (project / name).read_bytes()
+    (start,) = record["starts"]
+    assert start["versions"].keys() == {
+        "python", "torch_ppo", "torch", "mujoco", "mujoco-warp", "warp-lang", "numpy"
+    }  # fmt: skip
+    assert len(record["git"]["commit"]) == 40 and "+# changed" in (run / "git.diff").read_text()
+
+    def resumed(steps):
+        forget(project)
+        return train("--resume", "run", "--num-timesteps", steps)
+
+    def played():
+        forget(project)
+        return program(
+            play.main, monkeypatch, capsys, "run", "--steps", 2, "--video", "v.png", "--width", 32, "--height", 32
+        )
+
+    monkeypatch.chdir(tmp_path)
+    status, out, errors = resumed(1000)
+    assert (status, errors) == (0, "") and "note: " not in out
+    status, out, _ = played()
+    assert status == 0 and "note: " not in out
+    (project / "models" / "more.xml").write_text(
+        '<mujocoinclude><worldbody><geom size="0.1" pos="9 9 8" contype="0" conaffinity="0"/></worldbody></mujocoinclude>'
+    )
+    for status, out, _ in (resumed(2000), played()):
+        assert status == 0 and out.count("note: more.xml changed since the run began") == 1
+    project.rename(tmp_path / "away")
+    for status, out, _ in (resumed(3000), played()):
+        assert status == 0 and "is gone; the copy in run/task is used" in out
+    assert len(json.loads((run / "environment.json").read_text())["starts"]) == 4
+
+
+def test_large_assets_and_tasks_without_git(project, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch_ppo.running.task_files.LARGEST_COPY", 10)
+    shutil.rmtree(project / ".git")
+    (project / "models" / "t.png").write_bytes(
+        bytes.fromhex(
+            "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc000000301010018dd8db0"
+            "0000000049454e44ae426082"
+        )
+    )
+    (project / "models" / "more.xml").write_text(
+        '<mujoco><asset><texture name="t" type="2d" file="t.png"/></asset></mujoco>'
+    )
+    (tmp_path / "run").mkdir()
+    name = canonical_name(f"{project}/mine.py:Mine")
+    task = make_task(name)
+    assert remember(tmp_path / "run", name, task) == []
+    record = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert record["git"] is None and record["task"]["not_copied"] == ["models/t.png"]
+    assert not (tmp_path / "run" / "task" / "models" / "t.png").exists()
+    (project / "models" / "t.png").write_bytes(b"other")
+    assert what_changed(tmp_path / "run", task) == [
+        "note: t.png changed since the run began; task/ has what it began with"
+    ]
+
+
+def test_a_module_is_found_where_it_was(tmp_path, monkeypatch):
+    record = {"root": str(tmp_path / "there"), "base": str(tmp_path / "there")}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "environment.json").write_text(json.dumps({"task": record}))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "there" / "tasks_of_mine").mkdir(parents=True)
+    assert locate_task(tmp_path / "run", "tasks_of_mine.a:B") == ("tasks_of_mine.a:B", [])
+    assert sys.path[-1] == str(tmp_path / "there")
+    sys.path.pop()
+    shutil.rmtree(tmp_path / "there")
+    _, (note,) = locate_task(tmp_path / "run", "tasks_of_mine.a:B")
+    assert "module tasks_of_mine.a is gone" in note and sys.path[-1] == str(tmp_path / "run" / "task")
+    assert locate_task(tmp_path / "nowhere", "x.py:B") == ("x.py:B", [])
+
+
+def test_a_file_without_its_task():
+    with pytest.raises(ConfigError, match=r"mine\.py:MyTask"):
+        make_task("mine.py")
+
+
+# TensorBoard
+
+
+def test_tensorboard_has_what_can_change_and_the_configuration(train):
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    events = EventAccumulator("run")
+    events.Reload()
+    tags = events.Tags()
+    in_file = {name for row in read_history(Path("run/metrics.jsonl")) for name in row} - {"step"}
+    constant = in_file - set(tags["scalars"])
+    assert constant == {
+        "eval/avg_episode_length", "eval/std_episode_length", "training/overflowed_envs", "training/skipped_fraction",
+        "training/learning_rate",
+    }  # fmt: skip
+    assert "config/text_summary" in tags["tensors"] and "custom_scalars__config__" in tags["tensors"]
+    assert (
+        "_hparams_/session_start_info" in events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name
+        or True
+    )
+    config = Config(env="x", num_timesteps=1, target_kl=0.1, learning_rate_schedule="LINEAR", physics="warp")
+    assert constant_metrics(config, ToyTask()) == frozenset()
+
+
+# Output and signals
+
+
+@pytest.mark.parametrize("shell", ["| head -1", ">&-", ">&- 2>&- <&-", "> /dev/full"])
+def test_lost_output_does_not_cost_the_run(tmp_path, shell):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = f"set -o pipefail; {sys.executable} -m torch_ppo.train {' '.join(TINY)} --run-dir run {shell}"
+    result = subprocess.run(
+        ["bash", "-c", command], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "run" / "policy.pt").exists()
+    assert len(read_curve(tmp_path / "run" / "metrics.jsonl")) == 3
+
+
+def test_training_metrics_are_few_lines_in_a_file(train):
+    _, out, _ = train(*TINY, "--log-training-metrics", "--num-timesteps", 6400, "--run-dir", "run")
+    assert out.count(" steps ") < 15
+    assert len(Path("run/metrics.jsonl").read_text().splitlines()) > 30
+
+
+def test_a_closed_terminal_asks_twice(capfd):
+    with StopRequest().listening() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.signal == "SIGHUP"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert "SIGHUP: stopping after this training step" in capfd.readouterr().out
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest().listening() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)  # nohup
+        assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
