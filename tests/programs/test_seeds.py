@@ -40,6 +40,24 @@ def test_two_variants_one_of_which_fails(tmp_path):
     assert again.returncode == 0 and log.read_text() == before
 
 
+def test_a_kill_at_either_end_is_gone_over(tmp_path):
+    """Before the first checkpoint, even before config.toml, or with a torn history: the same command finishes."""
+    out = tmp_path / "out" / "default"
+    (out / "seed0").mkdir(parents=True)
+    (out / "seed0" / ".0123456789ab.tmp").touch()
+    arguments = ("--seeds", "0", "--out", str(tmp_path / "out"))
+    assert seeds(*arguments, cwd=tmp_path).returncode == 0
+    (out / "seed0" / "policy.pt").unlink()
+    for checkpoint in (out / "seed0" / "checkpoints").iterdir():
+        checkpoint.unlink()
+    with (out / "seed0" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 43')
+    again = seeds(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(summary["default"]["curves"]["0"]) == 2 and not summary["default"]["failures"]
+
+
 def test_options_of_a_variant():
     assert variant_options("learning_rate=1e-2") == ("--learning-rate", "1e-2")
     assert variant_options("normalize-observations=false,gae=textbook") == (
