@@ -14,7 +14,8 @@ from torch import Tensor
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
-from torch_ppo.running.training_state import FORMATS, TrainingState
+from torch_ppo.running.formats import FORMATS
+from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 
 # What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.

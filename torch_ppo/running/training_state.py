@@ -18,13 +18,12 @@ from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator, act_of
+from torch_ppo.running.formats import FORMATS, upgraded_env
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
 from torch_ppo.simulation.task import Task
-
-FORMATS = (2, 3)  # of checkpoints, that are read; the last is written. 3 has a hash
 
 
 def resolve_device(name: str) -> torch.device:
@@ -271,7 +270,9 @@ class TrainingState:
             )
         self.agent.load_state_dict(saved["agent"])
         self.learner.load_optimizer(saved["optimizer"])
-        for name, live in (("env", self.env), ("collector", self.collector), ("learner", self.learner)):
+        env = self.env.state()
+        copy_into(env, upgraded_env(saved["env"], env, saved["format"]), "env")
+        for name, live in (("collector", self.collector), ("learner", self.learner)):
             copy_into(live.state(), saved[name], name)
         for name, generator in self.generators.items():
             generator.set_state(saved["generators"][name].cpu())
