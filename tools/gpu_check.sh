@@ -21,7 +21,7 @@ step() { # name, limit in seconds, command...
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm --format=csv >"$out/device.csv" 2>&1
-step tests 130 python3 -m pytest -q tests/running/test_accelerate.py tests/simulation/test_env.py tests/test_cartpole.py -p no:cacheprovider
+step tests 130 python3 -m pytest -q tests/running/test_accelerate.py tests/simulation/test_env.py tests/envs/test_cartpole.py -p no:cacheprovider
 step train 60 python3 -m torch_ppo.train --env cartpole --num-timesteps 5000000 --num-evals 3 --run-dir "$out/run"
 step bench_levels 60 python3 -m tools.bench --config cartpole --windows 3 --set 'capture="physics"' compile=false --json "$out/bench_physics.json"
 step bench_eager_graphs 45 python3 -m tools.bench --config cartpole --windows 5 --set compile=false --json "$out/bench_unroll_eager.json"

@@ -1,19 +1,26 @@
-"""Holding a task of ours against the same task of the DM Control suite: next state, observation, reward.
+"""Holding a task of ours against the same task of the DM Control suite: next state, observation, reward, start states.
 
-The suite plays random episodes. Before each of its steps our one env is put into its state; after the step both must be
-in the same next state, and from the suite's next state ours must observe and reward the same. For the latter our sensors are
-brought up to date first: after a step they lag one timestep behind the state, by the contract of `torch_ppo.simulation.physics`.
+The suite plays random episodes; then our env, with a world for each, takes the same steps. Before every one, each world
+is put into its episode's state; after it, both must be in the same next state, and from the suite's next state ours
+must observe and reward the same. For the latter our sensors are brought up to date first: after a step they lag one
+timestep behind the state, by the contract of `torch_ppo.simulation.physics`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy import ndarray
+from torch import Tensor
 
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 
 CPU = torch.device("cpu")
+STATE = ("qpos", "qvel", "act", "ctrl")
+
+Change = Callable[[object, np.random.Generator], None]  # of dm_control's physics, in place
 
 
 def make_env(
@@ -37,89 +44,165 @@ def make_env(
     )
 
 
-def put_state(env: Env, physics: object) -> None:
-    """Puts our only world into the state of dm_control's physics."""
-    for name in ("qpos", "qvel", "act", "ctrl"):
-        getattr(env.physics, name).copy_(torch.as_tensor(getattr(physics.data, name))[None])
+def load(suite: object, name: str, *, seed: int = 0) -> object:
+    """The suite's environment of that name, such as "cartpole/balance"."""
+    domain, task = name.split("/")
+    return suite.load(domain, task, task_kwargs={"random": seed})
 
 
-def flat(observation: dict[str, object]) -> np.ndarray:
-    """dm_control's observation as one vector, in its order."""
-    return np.concatenate([np.ravel(value) for value in observation.values()])
+def no_target(physics: object) -> ndarray:
+    """Of a task that has none."""
+    return np.empty(0)
 
 
-def compare_with_suite(
+def target_in_plane(physics: object) -> ndarray:
+    """x and y."""
+    return physics.named.model.geom_pos["target", :2]
+
+
+def target_in_space(physics: object) -> ndarray:
+    """x, y and z."""
+    return physics.named.model.geom_pos["target"]
+
+
+def target_about_hinge(physics: object) -> ndarray:
+    """The finger's, as an angle from the top, clockwise."""
+    hinge = physics.named.data.xpos["spinner", ["x", "z"]]
+    return np.arctan2(*(physics.named.model.site_pos["target", ["x", "z"]] - hinge))
+
+
+# The suite keeps a target in the model, ours in memory.
+TARGETS = {
+    "finger/turn_easy": target_about_hinge,
+    "finger/turn_hard": target_about_hinge,
+    "fish/swim": target_in_space,
+    "reacher/easy": target_in_plane,
+    "reacher/hard": target_in_plane,
+    "swimmer/swimmer6": target_in_plane,
+}
+
+
+def unchanged(physics: object, rng: np.random.Generator) -> None:
+    """Leaves the suite as it is."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The suite's steps, `(num_steps, num_episodes, ...)`. A state is qpos, qvel, act and ctrl as one vector."""
+
+    before: ndarray
+    action: ndarray
+    after: ndarray
+    target: ndarray  # of size 0 where there is none
+    observation: ndarray
+    reward: ndarray
+    num_contacts: ndarray
+
+
+def play(
     suite: object,
-    task: Task,
-    domain: str,
     name: str,
     *,
-    engine: str = "mujoco",
-    num_episodes: int = 4,
-    num_steps: int = 50,
-    state_tolerance: float = 1e-5,
-    observation_tolerance: float = 1e-4,
-    reward_tolerance: float = 1e-4,
-    prepare: Callable[[object, Env], None] = lambda physics, env: None,
-    observe: Callable[[object], np.ndarray] | None = None,
+    num_episodes: int,
+    num_steps: int,
+    start: Change = unchanged,
+    disturb: Change = unchanged,
     seed: int = 0,
-) -> np.ndarray:
-    """Asserts that `task` is `suite`'s `domain`, `name`; returns the rewards seen, `(num_episodes * num_steps,)`.
-
-    prepare:  called with dm_control's physics and our env whenever their states were made equal: copies what the suite
-              keeps elsewhere than in the state, such as a target in the model, into `env.memory`
-    observe:  the suite's observation as one vector, from its physics, where order or content of ours differ on purpose
-    Tolerances are absolute and relative alike.
-    """
+) -> Episodes:
+    """Random episodes of the suite; `start` changes what an episode begins with, `disturb` what each step does."""
     rng = np.random.default_rng(seed)
-    reference = suite.load(domain, name, task_kwargs={"random": seed})
-    env = make_env(task, engine=engine)
-    assert task.control_dt == reference.control_timestep()
-    physics, their_task = reference.physics, reference.task
-    low, high = reference.action_spec().minimum, reference.action_spec().maximum
-    rewards = []
+    reference, target = load(suite, name, seed=seed), TARGETS.get(name, no_target)
+    physics, task, spec = reference.physics, reference.task, reference.action_spec()
+
+    def state() -> ndarray:
+        physics.forward()  # the suite's touch sensors lag, else
+        return np.concatenate([getattr(physics.data, part) for part in STATE])
+
+    def step() -> tuple[object, ...]:
+        disturb(physics, rng)
+        before, action = state(), rng.uniform(spec.minimum, spec.maximum)
+        reference.step(action)
+        after = state()
+        observation = np.concatenate([np.ravel(part) for part in task.get_observation(physics).values()])
+        reward, where = task.get_reward(physics), np.array(target(physics))
+        return before, action, after, where, observation, reward, physics.data.ncon
+
+    steps = []
     for _ in range(num_episodes):
         reference.reset()
-        for _ in range(num_steps):
-            put_state(env, physics)
-            prepare(physics, env)
-            action = rng.uniform(low, high)
-            reference.step(action)
-            env.step(torch.as_tensor(action, dtype=torch.float32)[None])
-            for state in ("qpos", "qvel", "act"):
-                ours, theirs = getattr(env.physics, state)[0].numpy(), getattr(physics.data, state)
-                np.testing.assert_allclose(ours, theirs, rtol=state_tolerance, atol=state_tolerance, err_msg=state)
-
-            put_state(env, physics)
-            prepare(physics, env)
-            env.physics.forward()
-            theirs = flat(their_task.get_observation(physics)) if observe is None else observe(physics)
-            ours = env.task.observe(env.physics, env.memory)[0].numpy()
-            tolerances = {"rtol": observation_tolerance, "atol": observation_tolerance}
-            np.testing.assert_allclose(ours, theirs, **tolerances, err_msg="observation")
-            action = torch.as_tensor(action, dtype=torch.float32)[None]
-            ours = env.task.reward(env.physics, env.memory, action)[0].item()
-            theirs = their_task.get_reward(physics)
-            np.testing.assert_allclose(ours, theirs, rtol=reward_tolerance, atol=reward_tolerance, err_msg="reward")
-            rewards.append(theirs)
-    return np.array(rewards)
+        start(physics, rng)
+        steps += [step() for _ in range(num_steps)]
+    fields = [np.array(field) for field in zip(*steps, strict=True)]
+    return Episodes(*(x.reshape(num_episodes, num_steps, *x.shape[1:]).swapaxes(0, 1) for x in fields))
 
 
-def compare_starts(
-    suite: object, task: Task, domain: str, name: str, *, samples: int = 500, columns: slice = slice(None)
+def put_state(env: Env, state: ndarray, target: ndarray) -> None:
+    """Puts our worlds into states of the suite, `(num_envs, ...)`, and a target into memory."""
+    parts = [getattr(env.physics, name) for name in STATE]
+    for part, value in zip(parts, torch.as_tensor(state).split([part.shape[1] for part in parts], dim=1), strict=True):
+        part.copy_(value)
+    if target.size:
+        env.memory["target"].copy_(torch.as_tensor(target))
+
+
+def compare_steps(
+    env: Env, episodes: Episodes, *, state_tolerance: float, observation_tolerance: float, reward_tolerance: float
 ) -> None:
-    """Asserts that start states (qpos, qvel) agree in mean and spread; `columns` selects some of them.
+    """Asserts that `env`, which has a world per episode, does in each step what the suite did.
 
-    Means within 4 standard errors, standard deviations within 15 %.
+    Tolerances are absolute and relative alike.
     """
-    reference = suite.load(domain, name, task_kwargs={"random": 1})
+    task, physics, memory = env.task, env.physics, env.memory
+
+    def assert_close(ours: Tensor, theirs: ndarray, tolerance: float, what: str) -> None:
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=tolerance, atol=tolerance, err_msg=f"{what}, step {step}")
+
+    for step, target in enumerate(episodes.target):
+        action = torch.as_tensor(episodes.action[step], dtype=torch.float32)
+        put_state(env, episodes.before[step], target)
+        env.step(action)
+        state = torch.cat([getattr(physics, name) for name in STATE], dim=1)
+        assert_close(state, episodes.after[step], state_tolerance, f"state ({', '.join(STATE)})")
+        assert torch.equal(env.observation["state"], task.observe(physics, memory))
+        assert torch.equal(env.reward, task.reward(physics, memory, action)[0])
+
+        put_state(env, episodes.after[step], target)
+        physics.forward()
+        observation, (reward, _) = task.observe(physics, memory), task.reward(physics, memory, action)
+        assert_close(observation, episodes.observation[step], observation_tolerance, "observation")
+        assert_close(reward, episodes.reward[step], reward_tolerance, "reward")
+
+
+def compare_starts(suite: object, name: str, env: Env, *, columns: slice = slice(None)) -> None:
+    """Asserts that start states (qpos, qvel) and targets are distributed alike; `columns` selects some of the state's.
+
+    As many of the suite's as there are envs are compared in mean and variance, within 4 standard errors, and in
+    cumulative distribution, by a Kolmogorov-Smirnov test that equal ones fail once in 1500 times.
+    A target's length and largest coordinate are compared too, for what its coordinates have to do with each other.
+    """
+    num_starts = env.num_envs
+    reference, target = load(suite, name, seed=1), TARGETS.get(name, no_target)
     theirs = []
-    for _ in range(samples):
+    for _ in range(num_starts):
         reference.reset()
-        theirs.append(np.concatenate([reference.physics.data.qpos, reference.physics.data.qvel]))
-    theirs = np.array(theirs)[:, columns]
-    env = make_env(task, num_envs=samples)
-    ours = torch.cat([env.physics.qpos, env.physics.qvel], dim=1).numpy()[:, columns]
-    error = np.sqrt((theirs.var(0) + ours.var(0)) / samples)
-    np.testing.assert_array_less(np.abs(ours.mean(0) - theirs.mean(0)), 4 * error + 1e-6)
-    np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.15, atol=1e-6)
+        data = reference.physics.data
+        theirs.append(_start(data.qpos, data.qvel, np.ravel(target(reference.physics)), columns))
+    theirs = np.array(theirs)
+    targets = env.memory.get("target", torch.zeros(num_starts, 0)).reshape(num_starts, -1)
+    states = zip(env.physics.qpos.numpy(), env.physics.qvel.numpy(), targets.numpy(), strict=True)
+    ours = np.array([_start(*state, columns) for state in states])
+    assert not env.physics.time.any()
+    centre = (ours.mean(0) + theirs.mean(0)) / 2
+    for power in (1, 2):
+        x, y = (ours - centre) ** power, (theirs - centre) ** power
+        error = np.sqrt((x.var(0) + y.var(0)) / num_starts)
+        np.testing.assert_array_less(np.abs(x.mean(0) - y.mean(0)), 4 * error + 1e-6, err_msg=f"moment {power}")
+    for column in np.flatnonzero(theirs.std(0) > 1e-6):
+        both = np.concatenate([ours[:, column], theirs[:, column]])
+        shares = [np.searchsorted(np.sort(x[:, column]), both, side="right") / num_starts for x in (ours, theirs)]
+        assert np.abs(shares[0] - shares[1]).max() < 2 * np.sqrt(2 / num_starts), f"distribution of column {column}"
+
+
+def _start(qpos: ndarray, qvel: ndarray, target: ndarray, columns: slice) -> ndarray:
+    state = np.concatenate([qpos, qvel], dtype=np.float64)[columns]
+    return np.concatenate([state, target, [np.linalg.norm(target), np.abs(target).max(initial=0.0)]])
