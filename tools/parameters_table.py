@@ -1,19 +1,18 @@
-"""Writes docs/parameters.md: every parameter, from the field docs in torch_ppo/config.py and from what is below.
+"""Writes docs/parameters.md: every parameter, from the field docs in torch_ppo/settings/config.py and from what is below.
 
     python -m tools.parameters_table
 
 A test holds the page against this, and looks whether the tests named there exist.
 """
 
-import ast
 import dataclasses
 import inspect
 import re
 from pathlib import Path
 
 from torch_ppo.running.call_arguments import UNSUPPORTED
-from torch_ppo.settings import config as config_module
 from torch_ppo.settings.config import Config
+from torch_ppo.settings.sections import sections
 from torch_ppo.train import train
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
@@ -91,25 +90,6 @@ with + are ours, and by default do nothing. What acts only together with somethi
 `python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)).
 Each is shown to act by `tests/test_parameters.py`.
 """
-
-
-def sections() -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """(title, [(field, type, doc)]) in the order of the source."""
-    source = inspect.getsource(config_module)
-    lines = source.splitlines()
-    (tree,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Config")
-    found: list[tuple[str, list[tuple[str, str, str]]]] = [("Run", [])]
-    previous = tree.lineno
-    for field, doc in zip(tree.body, tree.body[1:], strict=False):
-        if not isinstance(field, ast.AnnAssign):
-            continue
-        titles = re.findall(r"^    # (.+)$", "\n".join(lines[previous : field.lineno - 1]), re.MULTILINE)
-        if titles:
-            found.append((titles[-1], []))
-        text = " ".join(doc.value.value.split())
-        found[-1][1].append((field.target.id, ast.unparse(field.annotation), text))
-        previous = doc.end_lineno
-    return found
 
 
 def shown(value: object) -> str:

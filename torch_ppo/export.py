@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.running.disk import DiskError, write_atomically
 
 TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
@@ -132,16 +133,16 @@ class ExportArguments:
 
 def main() -> None:
     """The program `python -m torch_ppo.export`."""
-    arguments = tyro.cli(ExportArguments, prog="python -m torch_ppo.export")
-    with user_errors():
+    with reader_may_leave(), user_errors():
+        arguments = tyro.cli(ExportArguments, prog=called("export"))
         source = find_checkpoint(arguments.run, arguments.checkpoint)
         checkpoint = load_checkpoint(source)
         folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
         output = arguments.output or folder / "policy.pt"
         check_output(output, source)
         largest = export_policy(agent_from_checkpoint(checkpoint), output)
-    print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
-    print(f"largest action difference {largest:.1g} on random observations")
+        print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
+        print(f"largest action difference {largest:.1g} on random observations")
 
 
 if __name__ == "__main__":

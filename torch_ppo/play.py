@@ -11,6 +11,7 @@ Where there is a display, MuJoCo's viewer shows one world in real time until it 
 import contextlib
 import dataclasses
 import itertools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +23,13 @@ import torch
 import tyro
 from torch import Tensor
 
-from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.broken_cases import load_case
+from torch_ppo.running.command import called, print_notes, reader_may_leave
 from torch_ppo.running.environment import locate_task, what_changed
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
+from torch_ppo.running.spellings import rename
 from torch_ppo.settings.config import Config
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
@@ -65,7 +68,7 @@ class PlayArguments:
     """The same in seconds of the simulation."""
     seed: int = 0
     """Seed of start states and of random or sampled actions."""
-    engine: Literal["auto", "warp", "mujoco"] = "auto"
+    physics: Literal["auto", "warp", "mujoco"] = "auto"
     """Physics engine, on the CPU; auto takes C MuJoCo."""
     video: Path | None = None
     """File to write: .gif, .webp, .png, or .mp4 with the extra video. Where there is no display ENV.mp4, or ENV.gif."""
@@ -95,6 +98,8 @@ class Played:
 def make_player(arguments: PlayArguments) -> Played:
     """The task and policy that the arguments name; UserError where they do not fit."""
     generator = torch.Generator().manual_seed(arguments.seed)
+    if arguments.run is not None and canonical_name(str(arguments.run)) in ENVS and not arguments.run.exists():
+        raise PlayError(f"{arguments.run} is a task; --env {arguments.run} --policy random would play it")
     if (arguments.run is None) == (arguments.policy is None):
         raise PlayError("say what to play: a run folder, checkpoint or policy.pt, or --env cartpole --policy random")
     if arguments.stochastic and (arguments.run is None or is_torchscript(arguments.run)):
@@ -111,7 +116,7 @@ def make_player(arguments: PlayArguments) -> Played:
     place, notes = name, []
     if arguments.env is None:
         place, notes = locate_task(policy.run_folder, name)
-    env = make_env(place, config, generator, arguments.engine, arguments.worlds)
+    env = make_env(place, config, generator, arguments.physics, arguments.worlds)
     if arguments.env is None:
         notes += what_changed(policy.run_folder, env.task)
     for note in notes:
@@ -315,8 +320,9 @@ def watch(played: Played, arguments: PlayArguments) -> None:
 
 def main() -> None:
     """The program `python -m torch_ppo.play`."""
-    arguments = tyro.cli(PlayArguments, prog="python -m torch_ppo.play")
-    with user_errors(), contextlib.suppress(KeyboardInterrupt):
+    print_notes()
+    with reader_may_leave(), user_errors(), contextlib.suppress(KeyboardInterrupt):
+        arguments = tyro.cli(PlayArguments, args=rename(sys.argv[1:]), prog=called("play"))
         if arguments.video is not None:
             check_video(arguments.video)
         if arguments.broken is not None:

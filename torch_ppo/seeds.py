@@ -20,9 +20,12 @@ from pathlib import Path
 import tyro
 
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
+from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.history import read_curve
+from torch_ppo.running.options import kinds
 from torch_ppo.running.program import parse_arguments
+from torch_ppo.running.spellings import respell
 from torch_ppo.settings.config import Config
 
 DEFAULT = "default"
@@ -86,6 +89,7 @@ def variant_options(variant: str) -> tuple[str, ...]:
 
 def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
     """All runs, seed by seed. Whatever can be wrong with the settings is found here."""
+    options = respell(options, kinds())
     for flag in ("--seed", "--run-dir", "--resume"):
         if flag in options:
             raise ConfigError(f"{flag} is set for each run; leave it out")
@@ -192,8 +196,8 @@ def draw(summary: dict[str, dict[str, object]], path: Path, title: str) -> None:
 
 def main() -> None:
     """The program `python -m torch_ppo.seeds`."""
-    arguments, options = tyro.cli(SeedsArguments, prog="python -m torch_ppo.seeds", return_unknown_args=True)
-    with user_errors():
+    with reader_may_leave(), user_errors():
+        arguments, options = tyro.cli(SeedsArguments, prog=called("seeds"), return_unknown_args=True)
         runs = plan(arguments, options)
     failures: dict[Run, str] = {}
     # Ctrl-C reaches the runs too, which save and stop; no further ones are started.

@@ -28,7 +28,7 @@ from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.plan import summary
+from torch_ppo.settings.plan import summary, time_needed
 from torch_ppo.settings.signature import with_settings
 from torch_ppo.simulation.env import RandomizationFn
 from torch_ppo.simulation.task import Task
@@ -225,10 +225,13 @@ def main() -> None:
     # Only the program needs these, and TensorBoard takes a while to import.
     from torch_ppo.errors import user_errors
     from torch_ppo.export import is_exported
+    from torch_ppo.running.command import print_notes
+    from torch_ppo.running.opening import open_run
     from torch_ppo.running.output import lasting_output
-    from torch_ppo.running.program import open_run, parse_arguments
+    from torch_ppo.running.program import parse_arguments
 
     started = time.perf_counter()
+    print_notes()
     with lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
             folder, state, introduction = open_run(parse_arguments(sys.argv[1:]), is_exported=is_exported)
@@ -245,6 +248,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     Raises SystemExit if it was asked to stop, DiskError if a file could not be written.
     """
     from torch_ppo.export import export_policy
+    from torch_ppo.running.command import called
     from torch_ppo.running.logger import MetricsLog
     from torch_ppo.running.progress import Progress
 
@@ -277,6 +281,9 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
                 f"first training step after {seconds:.1f} s, {state.preparation_time:.1f} s of it for compiling "
                 "and recording; less from now on, as kernels are kept"
             )
+        if state.training_steps == first_step and config.device == "cpu":
+            for line in time_needed(config, state.training_steps, state.walltime):
+                progress.message(line)
         return stop.signal is not None or writes.stopped_by is not None
 
     try:
@@ -299,7 +306,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         raise DiskError(f"{writes.failing}; {folder.what_is_saved()}{lines}")
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
-        progress.message(f"  python -m torch_ppo.train --resume {folder.path}")
+        progress.message(f"  {called('train')} --resume {folder.path}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")
     export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)

@@ -62,18 +62,27 @@ def _other_dialect(values: dict[str, object], dialect: str, error: str) -> str:
     return f"; --dialect {' or '.join(others)} knows them all" if others else ""
 
 
-def read_dialect(name: str, dialect: str, *, num_envs: int | None = None) -> Reading:
-    """Our settings from a file; `file.yml:Ant-v4` is one section of a file with several, as RL Zoo's."""
-    dialect_named(dialect)
-    path, section = Path(name), ""
-    if not path.is_file() and ":" in name:
+def _file_and_section(name: str) -> tuple[Path, str]:
+    """`file.yml:Ant-v4` as its two parts; the section may be empty."""
+    if not Path(name).is_file() and ":" in name:
         file, _, section = name.rpartition(":")
-        path = Path(file)
+        return Path(file), section
+    return Path(name), ""
+
+
+def _read_file(path: Path) -> dict[str, object]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    values = parse(text, str(path))
+    return parse(text, str(path))
+
+
+def read_dialect(name: str, dialect: str, *, num_envs: int | None = None) -> Reading:
+    """Our settings from a file; `file.yml:Ant-v4` is one section of a file with several, as RL Zoo's."""
+    dialect_named(dialect)
+    path, section = _file_and_section(name)
+    values = _read_file(path)
     if section:
         if not isinstance(values.get(section), dict):
             raise ConfigError(f"{path} has no section {section!r}{did_you_mean(section, values)}")
@@ -84,6 +93,44 @@ def read_dialect(name: str, dialect: str, *, num_envs: int | None = None) -> Rea
             raise ConfigError(f"{path} has settings for {len(values)} envs; name one of them, such as {path}:{first}")
         (values,) = values.values()
     return convert(values, dialect, where=name, num_envs=num_envs)
+
+
+def likely_dialects(values: dict[str, object]) -> list[str]:
+    """The dialects that know most keys of a file, if that is half of them or more; several where they know as many."""
+    if len(values) > 0 and all(isinstance(value, dict) for value in values.values()):
+        sections = list(values.values())
+        if not any(values.keys() & module.KEYS for module in DIALECTS.values()):
+            values = sections[0]  # RL Zoo's: the sections are envs
+    known = {name: len(values.keys() & module.KEYS) for name, module in DIALECTS.items()}
+    most = max(known.values())
+    return [name for name, number in known.items() if number == most] if most and 2 * most >= len(values) else []
+
+
+def propose_dialect(name: str) -> str | None:
+    """What to say to a file that is given as ours and is not TOML, or not in our words; None for one that may be ours."""
+    path, _ = _file_and_section(name)
+    if not path.is_file():
+        return None
+    ours = Config.__dataclass_fields__.keys()
+    if path.suffix == ".toml":
+        try:
+            values = parse(path.read_text(), str(path))
+        except (ConfigError, OSError, UnicodeDecodeError):
+            return None  # reading it says what is wrong
+        if any(key in ours for key in values):
+            return None
+    else:
+        values = _read_file(path)
+    likely = likely_dialects(values)
+    if not likely:
+        if values.keys() <= ours:
+            return f"{name} is in our words, but not in TOML; lines such as num_envs = 64 would be"
+        return (
+            f"{name} is not a configuration of ours in TOML, and no dialect knows most of its keys "
+            f"({', '.join(list(values)[:4])}); the dialects are {', '.join(DIALECTS)}"
+        )
+    others = f", or {' or '.join(likely[1:])}" if len(likely) > 1 else ""
+    return f"{name} looks like {' or '.join(likely)}; add --dialect {likely[0]}{others}"
 
 
 def write_dialect(config: Config, dialect: str) -> tuple[str, Writing]:

@@ -5,6 +5,7 @@ The functions themselves know nothing of it: they work on tensors that stay wher
 
 import contextlib
 import ctypes
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -14,6 +15,8 @@ from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.evaluate import Evaluator
+
+log = logging.getLogger(__name__)
 
 
 def keep_freed_memory() -> None:
@@ -55,10 +58,11 @@ def compiled(function: Callable) -> Callable:
 
 
 def compile_parts(collector: Collector, learner: Learner) -> None:
-    """Compiles the three functions between which physics, random numbers and Adam remain.
+    """Compiles, when they are first called, the three functions between which physics, random numbers and Adam remain.
 
     Evaluation stays as it is: it is rare, and compiling it takes as long as compiling training.
     """
+    log.info("torch.compile: compiling what is not physics; about half a minute, less where it is cached")
     collector.act = compiled(collector.act)
     collector.env.after_physics = compiled(collector.env.after_physics)
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):

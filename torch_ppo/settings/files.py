@@ -28,8 +28,10 @@ def _toml_names(folder: Traversable) -> list[str]:
 
 
 def read_config(name_or_path: str) -> dict[str, object]:
-    """The settings in a shipped configuration (by name) or a TOML file (by path), checked for unknown keys."""
+    """The settings in a shipped configuration (by name), a TOML file or a run folder (by path), checked for unknown keys."""
     path = Path(name_or_path)
+    if (path / "config.toml").is_file():
+        path = path / "config.toml"
     if name_or_path in (shipped := [*config_names(), *preset_names()]):
         content = (resources.files("torch_ppo.configs") / f"{name_or_path}.toml").read_bytes()
     elif path.is_file():
@@ -53,7 +55,7 @@ def read_config(name_or_path: str) -> dict[str, object]:
 
 
 def load_config(name_or_path: str, **overrides: object) -> Config:
-    """A checked Config from a shipped configuration or TOML file, with overrides."""
+    """A checked Config from a shipped configuration, TOML file or run folder, with overrides."""
     values = {**read_config(name_or_path), **overrides}
     if "num_timesteps" not in values:
         raise ConfigError(f"{name_or_path} does not set num_timesteps, the env steps to train for")

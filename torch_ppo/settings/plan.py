@@ -1,6 +1,9 @@
-"""What a configuration amounts to, printed before a run starts."""
+"""What a configuration amounts to, printed before a run starts, and what in it is seldom meant."""
 
 from torch_ppo.settings.config import Config
+
+MAX_OVERSHOOT = 0.10  # share of num_timesteps by which a run may be longer without a warning
+LONG_RUN = 1800.0  # seconds
 
 
 def summary(config: Config) -> str:
@@ -25,5 +28,54 @@ def summary(config: Config) -> str:
         f"{c.total_env_steps:,} env steps ({c.num_timesteps:,} asked for)"
     )
     evaluations = f"{len(evals)} at {shown}" if evals and c.run_evals else "none"
-    rows = {"training step": step, "minibatch": minibatch, "SGD": sgd, "run": run, "evaluations": evaluations}
-    return "\n".join(f"{name:>14}  {text}" for name, text in rows.items())
+    rows = {"training step": step, "minibatch": minibatch, "SGD": sgd, "run": run}
+    if c.num_resets_per_eval:
+        of_episode = f" of their {c.episode_length:,}" if c.episode_length else ""
+        rows["resets"] = f"all envs start anew after every {steps_between_resets(c):,}{of_episode} steps"
+    rows["evaluations"] = evaluations
+    lines = [f"{name:>14}  {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *(f"warning: {text}" for text in doubts(c))])
+
+
+def steps_between_resets(config: Config) -> int:
+    """Env steps of each env in one epoch, after which all are reset if num_resets_per_eval says so."""
+    each = config.env_step_per_training_step // config.num_envs
+    return each * config.num_training_steps_per_epoch
+
+
+def doubts(config: Config) -> list[str]:
+    """What works, but is seldom meant; a line on each."""
+    c, found = config, []
+    between = steps_between_resets(c)
+    # random_episode_phase changes nothing here: it moves the time limit, and the start states are the same.
+    if c.num_resets_per_eval and c.episode_length and between < c.episode_length:
+        found.append(
+            f"all envs start anew after every {between:,} of their {c.episode_length:,} steps: later states are never "
+            "trained on"
+        )
+    if c.total_env_steps > (1 + MAX_OVERSHOOT) * c.num_timesteps:
+        unit = c.num_epochs * c.env_step_per_training_step  # the run is a multiple of this
+        ratio = c.total_env_steps / c.num_timesteps
+        longer = f"{ratio - 1:.0%} longer than" if ratio < 2 else f"{ratio:.1f} times as long as"
+        each = f" in each of {c.num_epochs:,} epochs" if c.num_epochs > 1 else ""
+        fitting = " or ".join(f"{steps}" for steps in (c.total_env_steps - unit, c.total_env_steps) if steps)
+        found.append(
+            f"the run is {longer} asked for, as it has whole training steps of {c.env_step_per_training_step:,} env "
+            f"steps{each}; num_timesteps {fitting} would fit"
+        )
+    return found
+
+
+def time_needed(config: Config, training_steps: int, seconds: float) -> list[str]:
+    """What to say of a run whose first training steps took so many seconds: nothing, unless it is a long one."""
+    left = seconds / training_steps * (config.num_training_steps - training_steps)
+    if left < LONG_RUN:
+        return []
+    return [f"at this rate {hours_and_minutes(left)} to {config.total_env_steps:,} env steps, evaluations not counted"]
+
+
+def hours_and_minutes(seconds: float) -> str:
+    """9 h 59 m, or 3 d 4 h."""
+    minutes = round(seconds / 60)
+    hours, days = minutes // 60, minutes // 1440
+    return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes % 60} m"

@@ -1,5 +1,6 @@
 """MuJoCo Warp's ray tracer on the CPU: pictures without OpenGL. The first one of a model takes seconds of compiling."""
 
+import contextlib
 import copy
 
 import mujoco
@@ -8,6 +9,7 @@ import numpy as np
 import warp as wp
 
 from torch_ppo.errors import UserError
+from torch_ppo.simulation.kernels import compiling_is_said
 
 wp.config.log_level = wp.LOG_WARNING
 
@@ -33,6 +35,7 @@ class RayRenderer:
         if model.nskin:
             instead = f"; geoms of group {', '.join(map(str, bare))} are, instead" if bare else ""
             self.note = f"skins are not drawn by renderer rays{instead} (renderer gl draws skins)"
+        self._first_time = compiling_is_said("ray tracer", "some seconds")
         with wp.ScopedDevice("cpu"):
             try:
                 self._model = mjw.put_model(model)
@@ -57,8 +60,10 @@ class RayRenderer:
             for name in POSES:
                 array = getattr(self._data, name)
                 array.assign(getattr(data, name).reshape(array.numpy().shape))
-            mjw.refit_bvh(self._model, self._data, self._context)
-            mjw.render(self._model, self._data, self._context)
+            with self._first_time:
+                mjw.refit_bvh(self._model, self._data, self._context)
+                mjw.render(self._model, self._data, self._context)
+            self._first_time = contextlib.nullcontext()
             pixels = self._context.rgb_data.numpy().view(np.uint8).reshape(self._shape)  # blue, green, red, alpha
         return np.ascontiguousarray(pixels[:, :, 2::-1])
 

@@ -12,6 +12,7 @@ import warp as wp
 from torch import Tensor
 
 from torch_ppo.simulation.capture import capture_warp
+from torch_ppo.simulation.kernels import compiling_is_said
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, with_derived_fields
 
@@ -87,8 +88,11 @@ class WarpPhysics:
                     for _ in range(num_substeps):
                         mjw.step(self._model, self._data)
 
-            self._steps[num_substeps] = self._ready(substeps)
-        self._steps[num_substeps]()
+            with compiling_is_said():
+                self._steps[num_substeps] = self._ready(substeps)
+                self._steps[num_substeps]()
+        else:
+            self._steps[num_substeps]()
 
     def forward(self) -> None:
         if self._forward is None:
@@ -97,8 +101,11 @@ class WarpPhysics:
                 with wp.ScopedDevice(self._warp_device):
                     mjw.forward(self._model, self._data)
 
-            self._forward = self._ready(forward)
-        self._forward()
+            with compiling_is_said():
+                self._forward = self._ready(forward)
+                self._forward()
+        else:
+            self._forward()
 
     @property
     def qfrc_applied(self) -> Tensor:

@@ -1,0 +1,148 @@
+"""Opening the run that the arguments ask for: a new one, or one to go on with. All that can be wrong is found here."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from torch_ppo.envs import make_task
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, restore
+from torch_ppo.running.disk import check_folder, disk_errors, make_folder
+from torch_ppo.running.environment import locate_task, remember
+from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.options import TrainArguments
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import read_config
+
+# With --resume these may still be given; everything else is the run's own.
+RESUME_OVERRIDES = ("num_timesteps", "keep_checkpoints", "on_disk_error")
+
+
+def open_run(
+    parsed: tuple[TrainArguments, str], *, is_exported: Callable[[Path, Path], bool]
+) -> tuple[RunFolder, TrainingState, str]:
+    """The run folder, which is this process's until it is closed, the state to train from, and lines to introduce it.
+
+    is_exported:  whether a file is the policy of a checkpoint: (policy, checkpoint)
+
+    Everything that can be wrong is found before the folder is made.
+    """
+    arguments, source = parsed
+    opened = _new_run(arguments) if arguments.resume is None else _resumed_run(arguments, is_exported)
+    folder, state, notes = opened
+    state.broken_folder = folder.path / "broken"
+    config = state.config
+    start = f", from {state.env_steps:,} env steps" if state.training_steps else ""
+    engine = {"warp": "MuJoCo Warp", "mujoco": "C MuJoCo"}[config.physics]
+    introduction = (
+        f"{Path(config.env).name}: {source}, seed {config.seed}, {engine} and PyTorch on {config.device}{start}\n"
+        f"{folder.path}  (tensorboard --logdir {folder.path.parent})"
+    )
+    return folder, state, "\n".join([introduction, *notes])
+
+
+def _new_run(arguments: TrainArguments) -> tuple[RunFolder, TrainingState, list[str]]:
+    if not arguments.settings.num_timesteps:
+        raise ConfigError(
+            "num_timesteps, the env steps to train for, is 0 or not set; --num-timesteps 1000000 would do"
+        )
+    config = arguments.settings.checked()
+    folder = RunFolder.for_new_run(arguments.run_dir, config)
+    task = make_task(config.env)
+    state = TrainingState(config, task)
+    if config.save_checkpoint_path is not None:
+        check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
+    restore(state)
+    # The run goes on from anywhere.
+    paths = ("save_checkpoint_path", "restore_checkpoint_path")
+    given = {name: path for name in paths if (path := getattr(config, name)) is not None}
+    state.config = dataclasses.replace(state.config, **{name: os.path.abspath(path) for name, path in given.items()})
+    if config.save_checkpoint_path is not None:
+        make_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
+    try:
+        folder.create(state.config)
+        remember(folder.path, config.env, task)
+    except BaseException:
+        folder.close()
+        raise
+    return folder, state, []
+
+
+def _resumed_run(
+    arguments: TrainArguments, is_exported: Callable[[Path, Path], bool]
+) -> tuple[RunFolder, TrainingState, list[str]]:
+    """A run from its newest whole checkpoint, or the one that was named; from its beginning if there is none yet."""
+    folder = RunFolder.of_run(arguments.resume)
+    folder.take()
+    try:
+        return folder, *_resume(folder, arguments, is_exported)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _resume(
+    folder: RunFolder, arguments: TrainArguments, is_exported: Callable[[Path, Path], bool]
+) -> tuple[TrainingState, list[str]]:
+    path, saved, notes = None, None, []
+    if arguments.resume.is_file():
+        path, saved = arguments.resume, load_checkpoint(arguments.resume)
+    elif (newest := folder.load_newest()) is not None:
+        path, saved, notes = newest
+    if saved is None:
+        config = arguments.settings.checked()
+        notes = [f"note: {folder.path} has no checkpoint yet; the run begins at its beginning"]
+    else:
+        overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
+        config = dataclasses.replace(config_of(saved), **overrides)
+        _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
+    name, found = locate_task(folder.path, config.env)
+    task = make_task(name)
+    state = TrainingState(config, task)
+    if saved is None:
+        restore(state)
+    else:
+        try:
+            state.load_checkpoint(saved)
+        except (ValueError, RuntimeError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{path} does not fit its configuration: {error}") from None
+        if state.training_steps >= state.config.num_training_steps:
+            _refuse_complete(folder, state, is_exported)
+            notes.append(f"note: {folder.path} is complete but for {folder.policy.name}")
+    with disk_errors(folder.checkpoints):
+        folder.checkpoints.mkdir(exist_ok=True)
+    if saved is not None:
+        folder.mend_best(saved)
+    folder.write_config(state.config)
+    return state, [*notes, *found, *remember(folder.path, config.env, task)]
+
+
+def _refuse_complete(folder: RunFolder, state: TrainingState, is_exported: Callable[[Path, Path], bool]) -> None:
+    """ConfigError if nothing at all is left to do. A kill may have come between the last checkpoint and the policy."""
+    config, done = state.config, state.env_steps
+    if state.training_steps > config.num_training_steps:
+        raise ConfigError(
+            f"{folder.path} is at {done:,} env steps already, more than --num-timesteps {config.num_timesteps}; "
+            f"--num-timesteps {2 * done} would go on"
+        )
+    if is_exported(folder.policy, folder.checkpoint("best")):
+        raise ConfigError(f"{folder.path} is complete at {done:,} env steps; --num-timesteps {2 * done} would go on")
+
+
+def _refuse_changes(given: Config, config: Config, file: dict[str, object]) -> None:
+    """ConfigError if an option given with --resume, or the run's config.toml, differs from what the run has."""
+    for field in dataclasses.fields(Config):
+        asked, own = getattr(given, field.name), getattr(config, field.name)
+        if asked == own:
+            continue
+        flag = field.name.replace("_", "-")
+        if asked == file.get(field.name, field.default):
+            raise ConfigError(
+                f"config.toml has been edited: {field.name} is {asked!r} there, and {own!r} in the checkpoint; put it "
+                "back, or start a new run with --restore-checkpoint-path"
+            )
+        raise ConfigError(
+            f"--{flag} cannot change in a resumed run (it has {own!r}); start a new run with --restore-checkpoint-path"
+        )

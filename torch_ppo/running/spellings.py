@@ -1,0 +1,176 @@
+"""The options of training as people write them, turned into the one way that the program reads.
+
+`1e6` for an int, `--flag=true`, `64,64` for sizes, underscores, and the names that MuJoCo Playground's and Brax's
+scripts have. What is not certain is a ConfigError with the spelling that works.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from torch_ppo.errors import ConfigError, did_you_mean
+from torch_ppo.running.command import called
+from torch_ppo.settings.checks import check_type
+
+# What has another name here, and means the same.
+RENAMED = {
+    "domain-randomization": "randomize",
+    "engine": "physics",
+    "env-name": "env",
+    "impl": "physics",
+    "load-checkpoint-path": "restore-checkpoint-path",
+}
+# What other scripts have and this one has not: what would do.
+ELSEWHERE = {
+    "eval-env": "evaluation has the task of training; the library call takes another one, torch_ppo.train(eval_env=...)",
+    "logdir": "--run-dir FOLDER names the folder of the run",
+    "network-factory": "networks have options of their own, such as --policy-hidden-layer-sizes 64 64",
+    "num-videos": "{play} RUN_FOLDER --video a.gif makes one",
+    "play-only": "{play} RUN_FOLDER plays what was trained",
+    "playground-config-overrides": "each setting has an option of its own, such as --action-repeat 2",
+    "render": "{play} RUN_FOLDER shows what was trained",
+    "rscope-envs": "{play} RUN_FOLDER shows what was trained",
+    "suffix": "--run-dir FOLDER names the folder of the run",
+    "use-tb": "files for TensorBoard are always written; leave it out",
+    "use-wandb": "the run's folder has metrics.jsonl and files for TensorBoard; leave it out",
+    "vision": "pixel observations are not supported yet; leave it out",
+}
+TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+HELP = ("-h", "--help")
+
+
+def rename(words: Sequence[str]) -> list[str]:
+    """Options under the names that they have here."""
+    renamed = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = _name(flag)
+        renamed.append(f"--{RENAMED[name]}{equals}{value}" if flag.startswith("--") and name in RENAMED else word)
+    return renamed
+
+
+def respell(words: Sequence[str], kinds: Mapping[str, object]) -> list[str]:
+    """The same options as the program reads them. A first word without an option is the task, `--env`.
+
+    kinds:  type of each option, by the name of its field
+    """
+    kinds = {name.replace("_", "-"): kind for name, kind in kinds.items()}
+    result = []
+    for flag, values in _options(rename(words)):
+        if flag in HELP:
+            result.append(flag)
+        elif not flag:
+            if len(values) > 1:
+                raise ConfigError(f"what is {' '.join(values[1:])}? Options begin with --, such as --num-envs 64")
+            result += ["--env", *values]
+        else:
+            result += _option(_known(_name(flag), kinds), values, kinds)
+    return result
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("_", "-")
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each option with what follows it; "" for what comes before the first."""
+    flag, values = "", []
+    for word in words:
+        if word.startswith("--") or word in HELP:
+            if flag or values:
+                yield flag, values
+            flag, equals, value = word.partition("=")
+            values = [value] if equals else []
+        else:
+            values.append(word)
+    if flag or values:
+        yield flag, values
+
+
+def _known(name: str, kinds: Mapping[str, object]) -> str:
+    """The name as it is known here; absl's --noflag is --no-flag."""
+    positive = name.removeprefix("no").removeprefix("-")
+    if name in kinds or (name.startswith("no-") and kinds.get(positive) is bool):
+        return name
+    if name.startswith("no") and kinds.get(RENAMED.get(positive, positive)) is bool:
+        return f"no-{RENAMED.get(positive, positive)}"
+    for spelled in (name, positive):
+        if spelled in ELSEWHERE:
+            raise ConfigError(f"there is no --{name} here: {ELSEWHERE[spelled].format(play=called('play'))}")
+    hint = did_you_mean(f"--{name}", [f"--{known}" for known in kinds])
+    if hint.startswith("; known"):  # all of them would be no help
+        hint = f"; {called('train')} --help has them all"
+    raise ConfigError(f"there is no option --{name}{hint}")
+
+
+def _option(name: str, values: list[str], kinds: Mapping[str, object]) -> list[str]:
+    """An option and its values."""
+    kind = kinds.get(name, bool)
+    if kind is bool:
+        if not values:
+            return [f"--{name}"]
+        if len(values) > 1 or values[0].lower() not in TRUTH or name not in kinds:
+            raise ConfigError(
+                f"--{name} {' '.join(values)} is not understood; --{name} alone says yes, --no-{name} says no"
+                if name in kinds
+                else f"--{name} stands alone, without {' '.join(values)}"
+            )
+        return [f"--{name}" if TRUTH[values[0].lower()] else f"--no-{name}"]
+    is_list = any(typing.get_origin(each) is tuple for each in _alternatives(kind))
+    if is_list:
+        values = " ".join(values).translate(str.maketrans("()[],", "     ")).split()
+    if not values:
+        raise ConfigError(f"--{name} needs a value")
+    if not is_list and len(values) > 1:
+        raise ConfigError(f"--{name} takes one value, not {' '.join(values)}")
+    return [f"--{name}", *(_value(name, value, kind) for value in values)]
+
+
+def _alternatives(kind: object) -> tuple[object, ...]:
+    """The types of a union, or the only one."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+
+
+def _value(name: str, text: str, kind: object) -> str:
+    """A value as it is read; ConfigError if it is none of this kind."""
+    kinds = _alternatives(kind)
+    if types.NoneType in kinds and text.lower() in ("none", "null"):
+        return "None"
+    for each in kinds:
+        if typing.get_origin(each) is Literal:
+            same = [choice for choice in typing.get_args(each) if choice.lower() == text.lower()]
+            return same[0] if same else _refuse(name, text, kind)
+        if each is int or typing.get_origin(each) is tuple:
+            return str(_whole(text)) if _whole(text) is not None else _refuse(name, text, int)
+        if each is float:
+            try:
+                return repr(float(_plain(text)))
+            except ValueError:
+                _refuse(name, text, kind)
+    return text
+
+
+def _plain(text: str) -> str:
+    """A number without the commas of its thousands. Another comma is none of these: 64,64 or 0,5 is no number."""
+    return text.replace(",", "") if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d*)?", text) else text
+
+
+def _whole(text: str) -> int | None:
+    """1000000, 1_000_000, 1,000,000 or 1e6 as an int; None for what is not whole."""
+    text = _plain(text)
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _refuse(name: str, text: str, kind: object) -> typing.NoReturn:
+    check_type(name.replace("-", "_"), text, kind)
+    raise AssertionError(f"{text!r} is refused, but would pass as {kind}")
