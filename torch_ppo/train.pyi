@@ -95,6 +95,7 @@ def train(
     log_training_metrics: bool = False,
     training_metrics_steps: int | None = None,
     save_checkpoint_path: str | None = None,
+    keep_checkpoints: int | None = None,
     restore_checkpoint_path: str | None = None,
     restore_value_fn: bool = True,
     device: str = "auto",
@@ -104,6 +105,7 @@ def train(
     matmul_precision: Literal["highest", "high", "medium"] = "high",
     bf16: bool = False,
     torch_threads: int | None = None,
+    on_disk_error: Literal["stop", "continue"] = "stop",
 ) -> tuple[MakePolicy, Params, Metrics]:
     """Trains `environment` and returns `(make_policy, params, metrics)`; the counterpart of `brax...ppo.train`.
 
