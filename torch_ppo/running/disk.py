@@ -25,10 +25,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DiskError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, sync_folder: bool = True) -> None:
     """Writes under a temporary name, syncs, renames, and syncs the folder: a crash leaves the old file or the new one.
 
-    The folder must be there. DiskError if the file cannot be written; the old one, if any, is then as it was.
+    The folder must be there; where another file in it follows at once, it need not be synced twice. DiskError if the file cannot be written; the old one, if any, is then as it was.
     """
     temporary = path.with_name(f".{secrets.token_hex(6)}{TEMPORARY}")  # short, whatever the length of the name
     with disk_errors(path):
@@ -44,7 +44,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-    _sync_folder(path.parent)
+    if sync_folder:
+        _sync_folder(path.parent)
 
 
 def _write(handle: int, content: bytes) -> None:

@@ -166,17 +166,17 @@ class RunFolder:
         content = to_bytes(state.checkpoint())
         if best:
             self._best = content
-        # last.pt last: a crash in between must not lose a best.pt that last.pt knows of.
+        # last.pt last: after a crash in between all of this is done again.
         if named:
-            write_atomically(self.checkpoints / f"{state.env_steps}.pt", content)
+            write_atomically(self.checkpoints / f"{state.env_steps}.pt", content, sync_folder=False)
         if self._best is not None:
-            write_atomically(self.checkpoints / "best.pt", self._best)
+            write_atomically(self.checkpoints / "best.pt", self._best, sync_folder=False)
             self._best = None
-        write_atomically(self.checkpoints / "last.pt", content)
         if state.config.keep_checkpoints is not None:
             for steps in [n for n in self._named() if n <= state.env_steps][state.config.keep_checkpoints :]:
                 with disk_errors(self.checkpoints / f"{steps}.pt"):
                     (self.checkpoints / f"{steps}.pt").unlink(missing_ok=True)
+        write_atomically(self.checkpoints / "last.pt", content)
 
     def what_is_saved(self) -> str:
         """In words, how far the last checkpoint goes; it has been read, so it is whole."""
