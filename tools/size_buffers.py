@@ -188,7 +188,14 @@ def row(name: str, policy: str, measured: tuple[Demand, mujoco.MjModel], margin:
     contacts = judge(task.nconmax, demand.mean_contacts, nconmax, 1)
     rows = judge(task.njmax, demand.most_rows, njmax, ROWS_PADDED_TO)
     return (
-        *(name, policy, f"{demand.most_contacts}", f"{demand.mean_contacts:.1f}", f"{nconmax}", f"{task.nconmax}"),
+        *(
+            Path(name).name,
+            policy,
+            f"{demand.most_contacts}",
+            f"{demand.mean_contacts:.1f}",
+            f"{nconmax}",
+            f"{task.nconmax}",
+        ),
         *(contacts, f"{demand.most_rows}", f"{njmax}", f"{task.njmax}", rows),
     )
 
