@@ -1,4 +1,4 @@
-"""What only the cart-pole is tested for; `tests/test_suite.py` holds it against DM Control's."""
+"""What only the cart-pole is tested for; `tests/envs/test_suite.py` holds it against DM Control's."""
 
 import mujoco
 import numpy as np

@@ -1,4 +1,4 @@
-"""What only the cheetah is tested for; `tests/test_suite.py` holds it against DM Control's."""
+"""What only the cheetah is tested for; `tests/envs/test_suite.py` holds it against DM Control's."""
 
 from tests.helpers.suite_comparison import make_env
 from torch_ppo.envs.cheetah import Cheetah

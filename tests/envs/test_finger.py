@@ -1,4 +1,4 @@
-"""What only the finger is tested for; `tests/test_suite.py` holds it against DM Control's."""
+"""What only the finger is tested for; `tests/envs/test_suite.py` holds it against DM Control's."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What only the humanoid is tested for; `tests/test_suite.py` holds it against DM Control's."""
+"""What only the humanoid is tested for; `tests/envs/test_suite.py` holds it against DM Control's."""
 
 import torch
 
