@@ -128,10 +128,13 @@ def _load_task(name: str) -> Task:
     make = getattr(module, attribute, None)
     if make is None:
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute}{did_you_mean(attribute, vars(module))}")
-    task = make() if callable(make) else make
-    if not isinstance(task, Task):
-        raise ConfigError(f"env is {name!r}, but {attribute} makes a {type(task).__name__}, not a torch_ppo.Task")
-    return task
+    made = make.func if isinstance(make, partial) else make
+    if not isinstance(make, Task) and not (isinstance(made, type) and issubclass(made, Task)):
+        raise ConfigError(f"env is {name!r}, but {attribute} is not a torch_ppo.Task")
+    try:
+        return make() if callable(make) else make
+    except TypeError as error:
+        raise ConfigError(f"env is {name!r}, but {attribute}() cannot be made: {error}") from None
 
 
 def _import(place: str, name: str) -> object:

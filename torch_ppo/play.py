@@ -27,7 +27,7 @@ from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.command import called, print_notes, reader_may_leave
-from torch_ppo.running.environment import locate_task, what_changed
+from torch_ppo.running.environment import check_trusted, locate_task, what_changed
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.running.spellings import rename
 from torch_ppo.settings.config import Config
@@ -56,6 +56,8 @@ class PlayArguments:
     """Run folder, checkpoint, or exported policy; none with --policy."""
     env: str | None = None
     """Task; by default the run's."""
+    trust: bool = False
+    """Run the code of a task of its own that the run's folder names, without --env."""
     policy: Literal["random", "zero"] | None = None
     """Actions where there is no run: uniform in [-1, 1], or 0."""
     checkpoint: str = "best"
@@ -115,7 +117,7 @@ def make_player(arguments: PlayArguments) -> Played:
         raise PlayError("the task is not known; --env cartpole, say, would name it")
     place, notes = name, []
     if arguments.env is None:
-        place, notes = locate_task(policy.run_folder, name)
+        place, notes = locate_task(policy.run_folder, name, trusted=arguments.trust)
     env = make_env(place, config, generator, arguments.physics, arguments.worlds)
     if arguments.env is None:
         notes += what_changed(policy.run_folder, env.task)
@@ -267,6 +269,7 @@ def record_case(arguments: PlayArguments) -> None:
     """Prints and draws the last steps of a world that broke, from a file in a run's folder `broken`."""
     case = load_case(arguments.broken)
     name = canonical_name(arguments.env or case["env"])
+    check_trusted(name, str(arguments.broken), trusted=arguments.trust or arguments.env is not None)
     env = make_env(name, None, torch.Generator().manual_seed(0), "mujoco")
     sizes = list(case["state_sizes"].values())
     if sizes != [x.shape[1] for x in (env.physics.qpos, env.physics.qvel, env.physics.act, env.physics.ctrl)]:

@@ -117,7 +117,7 @@ def execute(run: Run) -> str | None:
         return None
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     begun = (run.folder / "config.toml").exists()
-    options = ["--resume", str(run.folder)] if begun else [*run.options, "--run-dir", str(run.folder)]
+    options = ["--resume", str(run.folder), "--trust"] if begun else [*run.options, "--run-dir", str(run.folder)]
     with open(run.log, "a+b") as log:
         before = log.tell()
         command = [sys.executable, "-m", "torch_ppo.train", *options]

@@ -306,7 +306,8 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         raise DiskError(f"{writes.failing}; {folder.what_is_saved()}{lines}")
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
-        progress.message(f"  {called('train')} --resume {folder.path}")
+        trust = " --trust" if ":" in config.env else ""
+        progress.message(f"  {called('train')} --resume {folder.path}{trust}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")
     export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)

@@ -58,7 +58,7 @@ def test_own_task_from_a_module(own, monkeypatch):
     [
         ("{folder}/nothing.py:Mine", "there is no file"),
         ("{file}:Yours", "has no Yours"),
-        ("{file}:number", "makes a int, not a torch_ppo.Task"),
+        ("{file}:number", "number is not a torch_ppo.Task"),
         ("no_such_package.tasks:Mine", "there is no module no_such_package"),
         ("CartpolBalance", "there is no env"),
     ],
@@ -88,4 +88,6 @@ def test_list_of_tasks():
     ).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == sorted(ENVS)
     (cartpole,) = (line for line in lines if line.startswith("cartpole "))
-    assert cartpole.split() == ["cartpole", "5", "1", "0.01", "s", "1,000", "cartpole/balance,", "CartpoleBalance"]
+    assert cartpole.split() == (
+        "cartpole 5 1 0.01 s 1,000 gpu, cpu 998 of 1000 after 1.6M cartpole/balance, CartpoleBalance".split()
+    )

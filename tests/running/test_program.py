@@ -154,7 +154,7 @@ def test_policy_is_that_of_the_best_checkpoint(finished):
 def test_output_in_a_file_is_plain_text(finished):
     assert "\x1b" not in finished.output and "\r" not in finished.output
     lines = finished.output.splitlines()
-    assert lines[0].startswith("cartpole: cartpole (--config), seed 0, C MuJoCo and PyTorch on cpu")
+    assert lines[0].startswith("cartpole: cartpole (--config, meant for a GPU), seed 0, C MuJoCo and PyTorch on cpu")
     assert any(
         "26 training steps" in line or "2 epochs of 13 training steps = 4,160 env steps" in line for line in lines
     )
@@ -277,7 +277,7 @@ def test_without_cuda_the_cpu_configuration_is_taken_and_named():
     assert arguments.settings.num_envs == read_config("cartpole_cpu")["num_envs"]
     assert source == "cartpole_cpu (no CUDA device; --config cartpole for the GPU settings)"
     arguments, source = parse_arguments(["--env", "acrobot_swingup"])
-    assert source == "acrobot_swingup (the task's own)"
+    assert source == "acrobot_swingup (the task's own, meant for a GPU)"
 
 
 # Mistakes

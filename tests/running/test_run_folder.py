@@ -238,12 +238,24 @@ def test_a_folder_is_enough(train, project, tmp_path, monkeypatch, capsys):
 
     def resumed(steps):
         forget(project)
-        return train("--resume", "run", "--num-timesteps", steps)
+        return train("--resume", "run", "--num-timesteps", steps, "--trust")
 
     def played():
         forget(project)
         return program(
-            play.main, monkeypatch, capsys, "run", "--steps", 2, "--video", "v.png", "--width", 32, "--height", 32
+            play.main,
+            monkeypatch,
+            capsys,
+            "run",
+            "--steps",
+            2,
+            "--video",
+            "v.png",
+            "--width",
+            32,
+            "--height",
+            32,
+            "--trust",
         )
 
     monkeypatch.chdir(tmp_path)
@@ -293,13 +305,13 @@ def test_a_module_is_found_where_it_was(tmp_path, monkeypatch):
     (tmp_path / "run" / "environment.json").write_text(json.dumps({"task": record}))
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "there" / "tasks_of_mine").mkdir(parents=True)
-    assert locate_task(tmp_path / "run", "tasks_of_mine.a:B") == ("tasks_of_mine.a:B", [])
+    assert locate_task(tmp_path / "run", "tasks_of_mine.a:B", trusted=True) == ("tasks_of_mine.a:B", [])
     assert sys.path[-1] == str(tmp_path / "there")
     sys.path.pop()
     shutil.rmtree(tmp_path / "there")
-    _, (note,) = locate_task(tmp_path / "run", "tasks_of_mine.a:B")
+    _, (note,) = locate_task(tmp_path / "run", "tasks_of_mine.a:B", trusted=True)
     assert "module tasks_of_mine.a is gone" in note and sys.path[-1] == str(tmp_path / "run" / "task")
-    assert locate_task(tmp_path / "nowhere", "x.py:B") == ("x.py:B", [])
+    assert locate_task(tmp_path / "nowhere", "x.py:B", trusted=True) == ("x.py:B", [])
 
 
 def test_a_file_without_its_task():

@@ -158,7 +158,7 @@ def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | s
         return env, {"action_repeat": config.action_repeat} if config else {}
     if config is None or not config.env:
         raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
-    place, notes = locate_task(policy.run_folder, config.env)
+    place, notes = locate_task(policy.run_folder, config.env, trusted=False, remedy='env="{name}"')
     for note in notes:
         warnings.warn(note, stacklevel=4)
     return place, {

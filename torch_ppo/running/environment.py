@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch_ppo
+from torch_ppo.errors import ConfigError
 from torch_ppo.running.disk import disk_errors, write_atomically
 from torch_ppo.running.task_files import TaskFiles, changed, files_of, where_to_load
 from torch_ppo.simulation.task import Task
@@ -34,11 +35,22 @@ def _read(folder: Path) -> Record:
     return record if isinstance(record, dict) else {}
 
 
-def locate_task(folder: Path, env: str) -> tuple[str, list[str]]:
-    """The name by which to load the task of a run, which is a copy if it is gone from where it was; lines to say so."""
+def locate_task(folder: Path, env: str, *, trusted: bool, remedy: str = "--trust") -> tuple[str, list[str]]:
+    """The name by which to load the task of a run, which is a copy if it is gone from where it was; lines to say so.
+
+    ConfigError if that would run code that only a file names, unless it is `trusted`; `remedy` allows it.
+    """
     task = _read(folder).get("task")
     name, note = where_to_load(env, task if isinstance(task, dict) else {}, folder / "task")
+    check_trusted(name, str(folder), trusted=trusted, remedy=remedy)
     return name, [note] if note else []
+
+
+def check_trusted(name: str, source: str, *, trusted: bool, remedy: str = "--trust") -> None:
+    """ConfigError if loading the task `name`, of which `source` tells, would run code that nobody has asked for."""
+    if ":" in name and not trusted:
+        remedy = remedy.format(name=name)
+        raise ConfigError(f"{source} names a task of its own, {name}, whose code would run; {remedy} allows it")
 
 
 def remember(folder: Path, env: str, task: Task) -> list[str]:

@@ -9,7 +9,7 @@ from torch_ppo.envs import make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, restore
 from torch_ppo.running.disk import check_folder, disk_errors, make_folder
-from torch_ppo.running.environment import locate_task, remember
+from torch_ppo.running.environment import check_trusted, locate_task, remember
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import TrainArguments
 from torch_ppo.running.training_state import TrainingState
@@ -50,6 +50,9 @@ def _new_run(arguments: TrainArguments) -> tuple[RunFolder, TrainingState, list[
         )
     config = arguments.settings.checked()
     folder = RunFolder.for_new_run(arguments.run_dir, config)
+    check_trusted(
+        config.env, "the configuration", trusted=arguments.env_is_given or arguments.trust, remedy="--env {name}"
+    )
     task = make_task(config.env)
     state = TrainingState(config, task)
     if config.save_checkpoint_path is not None:
@@ -98,7 +101,7 @@ def _resume(
         overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
         config = dataclasses.replace(config_of(saved), **overrides)
         _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
-    name, found = locate_task(folder.path, config.env)
+    name, found = locate_task(folder.path, config.env, trusted=arguments.trust)
     task = make_task(name)
     state = TrainingState(config, task)
     if saved is None:

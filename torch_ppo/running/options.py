@@ -36,6 +36,8 @@ class ProgramOptions:
     """Run folder to go on with, from its last checkpoint, or one of its checkpoint files; with its configuration."""
     run_dir: Path | None = None
     """Folder of the run; runs/ENV-DATE-sSEED by default."""
+    trust: bool = False
+    """Run the code of a task of its own that a run's folder or a configuration names, without --env."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class TrainArguments(ProgramOptions):
     """What the program is asked for."""
 
     settings: UncheckedConfig
+    env_is_given: bool = False
 
 
 def kinds() -> dict[str, object]:

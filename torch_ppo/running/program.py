@@ -63,7 +63,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     with reader_may_leave():  # --help is often read by head
         arguments = read_options(words, values, program, prog=called("train"), about=about)
     settings = dataclasses.replace(arguments.settings, env=canonical_name(arguments.settings.env))
-    arguments = dataclasses.replace(arguments, settings=settings)
+    arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)
     if given.resume is not None:
         return arguments, f"{name} ({why})"
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())

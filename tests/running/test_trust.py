@@ -1,0 +1,120 @@
+"""Nobody's file runs code unasked: a task of its own that a file names is loaded only where the caller has asked for it."""
+
+import sys
+
+import pytest
+import torch
+
+import torch_ppo
+from torch_ppo import play
+from torch_ppo import train as train_module
+from torch_ppo.envs import make_task
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
+
+TINY = (
+    "--num-timesteps 40 --num-envs 2 --batch-size 2 --num-minibatches 2 --unroll-length 5 --num-eval-envs 2 --num-evals 2 "
+    "--policy-hidden-layer-sizes 4 --value-hidden-layer-sizes 4 --device cpu"
+).split()
+
+TASK = """
+from pathlib import Path
+
+from torch_ppo.envs.cartpole import Cartpole
+
+Path(__file__).with_name("it_ran").touch()
+
+
+class Mine(Cartpole):
+    episode_length = 20
+
+
+def function():
+    Path(__file__).with_name("it_was_called").touch()
+    return Mine()
+"""
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """A program in this process, in a folder with a task: its exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "of_trust.py").write_text(TASK)
+
+    def called(main, *words):
+        sys.modules.pop("of_trust", None)
+        (tmp_path / "it_ran").unlink(missing_ok=True)
+        monkeypatch.setattr(sys, "argv", ["torch_ppo", *map(str, words)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return called
+
+
+def train(call, *words):
+    return call(sys.modules["torch_ppo.train"].main, *words)
+
+
+@pytest.fixture
+def run(call, tmp_path):
+    """The folder of a run of that task, which was asked for."""
+    status, _, errors = train(call, *TINY, "--env", "of_trust.py:Mine", "--config", "cartpole_cpu", "--run-dir", "run")
+    assert (status, errors) == (0, "") and (tmp_path / "it_ran").exists()
+    return tmp_path / "run"
+
+
+def test_a_run_folder(call, run, tmp_path):
+    words = ("--resume", "run", "--num-timesteps", 80)
+    for main, asked in ((train_module.main, words), (play.main, ("run", "--steps", 1, "--video", "v.png"))):
+        status, _, errors = call(main, *asked)
+        assert status == 2 and "names a task of its own" in errors and "--trust allows it" in errors
+        assert errors.count("\n") == 1 and not (tmp_path / "it_ran").exists()
+        assert call(main, *asked, "--trust")[0] == 0 and (tmp_path / "it_ran").exists()
+    sys.modules.pop("of_trust", None)
+    (tmp_path / "it_ran").unlink()
+    with pytest.raises(ConfigError, match=r'names a task of its own, .*; env=".*of_trust.py:Mine" allows it'):
+        torch_ppo.evaluate("run", episodes=2)
+    assert not (tmp_path / "it_ran").exists()
+    assert torch_ppo.evaluate("run", env="of_trust.py:Mine", episodes=2).returns.shape == (2,)
+
+
+def test_a_checkpoint_that_names_a_module(call, run, tmp_path):
+    """A function of another module is not even called."""
+    saved = load_checkpoint(run / "checkpoints" / "last.pt")
+    saved["config"]["env"] = "os:abort"
+    save_checkpoint(saved, tmp_path / "evil.pt")
+    status, _, errors = call(play.main, "evil.pt", "--steps", 1, "--video", "v.png")
+    assert status == 2 and "os:abort, whose code would run" in errors
+    status, _, errors = call(play.main, "evil.pt", "--steps", 1, "--video", "v.png", "--trust")
+    assert status == 2 and "abort is not a torch_ppo.Task" in errors
+
+
+def test_a_configuration(call, run, tmp_path):
+    status, _, errors = train(call, "--config", "run/config.toml", "--run-dir", "again")
+    assert status == 2 and "the configuration names a task of its own" in errors and "--env " in errors
+    assert not (tmp_path / "it_ran").exists() and not (tmp_path / "again").exists()
+    assert train(call, "--config", "run/config.toml", "--env", "of_trust.py:Mine", "--run-dir", "again")[0] == 0
+
+
+def test_only_tasks_are_called(call, tmp_path):
+    status, _, errors = train(call, "--env", "of_trust.py:function", "--config", "cartpole_cpu")
+    assert status == 2 and "function is not a torch_ppo.Task" in errors and not (tmp_path / "it_was_called").exists()
+    (tmp_path / "needs.py").write_text(TASK + "\nclass Needs(Mine):\n    def __init__(self, height):\n        pass\n")
+    with pytest.raises(ConfigError, match=r"Needs\(\) cannot be made: .*missing 1 required positional argument"):
+        make_task(f"{tmp_path}/needs.py:Needs")
+
+
+def test_reading_a_checkpoint_runs_nothing(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path.joinpath("it_ran").touch, ())
+
+    torch.save({"agent": Evil(), "config": {}, "format": 3}, tmp_path / "evil.pt")
+    with pytest.raises(torch_ppo.UserError, match="is not a whole checkpoint"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "it_ran").exists()
