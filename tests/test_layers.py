@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom. Inside a room any order will do that has no circle.
 ROOMS = (
     "torch_ppo.errors",
+    "torch_ppo.command",
     "torch_ppo.formulas",
     "torch_ppo.settings",
     "torch_ppo.dialects",
@@ -109,6 +110,7 @@ def test_tasks_are_known_only_to_the_programs_and_what_opens_runs():
 def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():
     assert importers("warp", "mujoco_warp") == {
         "torch_ppo.simulation.capture",
+        "torch_ppo.simulation.kernels",
         "torch_ppo.simulation.warp_engine",
         "torch_ppo.showing.ray_tracer",
     }

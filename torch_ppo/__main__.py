@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from torch_ppo import __version__
+from torch_ppo.command import FRONTS, reader_may_leave
 from torch_ppo.errors import UserError, did_you_mean, user_errors
-from torch_ppo.running.command import FRONTS, reader_may_leave
 
 # name: (module with a main(), what it does)
 PROGRAMS = {

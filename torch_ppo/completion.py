@@ -19,9 +19,9 @@ from unittest import mock
 import tyro
 
 from torch_ppo.__main__ import PROGRAMS
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import DIALECTS
 from torch_ppo.envs import ENVS
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.settings.files import config_names, preset_names
 
 TASKS = tuple(sorted(ENVS))

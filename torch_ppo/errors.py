@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(ValueError):
-    """Names the value, the rule it breaks, and where possible a value that would work."""
+    """Names the value, the rule it breaks, and where possible a value that would work; in one line, whatever the value."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", "\\n").replace("\r", "\\r"))
 
 
 class ConfigError(UserError):

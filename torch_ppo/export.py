@@ -17,10 +17,10 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.running.disk import DiskError, write_atomically
 
 TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations

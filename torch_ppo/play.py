@@ -23,10 +23,10 @@ import torch
 import tyro
 from torch import Tensor
 
+from torch_ppo.command import called, print_notes, reader_may_leave
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.broken_cases import load_case
-from torch_ppo.running.command import called, print_notes, reader_may_leave
 from torch_ppo.running.environment import check_trusted, locate_task, what_changed
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.running.spellings import rename

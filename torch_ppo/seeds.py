@@ -19,8 +19,8 @@ from pathlib import Path
 
 import tyro
 
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.options import kinds

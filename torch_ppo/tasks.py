@@ -13,9 +13,9 @@ from typing import Annotated
 import torch
 import tyro
 
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.envs import ENVS, OTHER_NAMES, canonical_name, make_task
 from torch_ppo.errors import user_errors
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
 

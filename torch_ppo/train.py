@@ -223,9 +223,9 @@ def save_extra(state: TrainingState, best: bool) -> None:
 def main() -> None:
     """The program `python -m torch_ppo.train`."""
     # Only the program needs these, and TensorBoard takes a while to import.
+    from torch_ppo.command import print_notes
     from torch_ppo.errors import user_errors
     from torch_ppo.export import is_exported
-    from torch_ppo.running.command import print_notes
     from torch_ppo.running.opening import open_run
     from torch_ppo.running.output import lasting_output
     from torch_ppo.running.program import parse_arguments
@@ -247,8 +247,8 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
 
     Raises SystemExit if it was asked to stop, DiskError if a file could not be written.
     """
+    from torch_ppo.command import called
     from torch_ppo.export import export_policy
-    from torch_ppo.running.command import called
     from torch_ppo.running.logger import MetricsLog
     from torch_ppo.running.progress import Progress
 

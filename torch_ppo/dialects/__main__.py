@@ -7,10 +7,10 @@ import argparse
 import json
 import sys
 
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import DIALECTS, propose_dialect, read_dialect, write_dialect
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.errors import ConfigError, user_errors
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.settings.plan import summary

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError
-from torch_ppo.running.command import called, reader_may_leave
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import ProgramOptions, TrainArguments, kinds, read_options
 from torch_ppo.running.spellings import respell

@@ -10,8 +10,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from torch_ppo.command import called
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.running.command import called
 from torch_ppo.settings.checks import check_type
 
 # What has another name here, and means the same.
