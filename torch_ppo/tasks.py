@@ -8,6 +8,7 @@ import dataclasses
 import re
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -45,7 +46,16 @@ def describe(name: str) -> tuple[str, ...]:
     sizes = ", ".join(f"{key} {size}" if several else f"{size}" for key, size in env.observation_sizes.items())
     others = ", ".join(OTHER_NAMES.get(name, ()))
     limits = (f"{task.control_dt:g} s", f"{task.episode_length:,}")
-    return name, sizes, f"{env.action_dim}", *limits, configurations(name), trained(name), others
+    # A file of one's own goes by its whole path; here its name will do.
+    return (
+        Path(name).name if ":" in name else name,
+        sizes,
+        f"{env.action_dim}",
+        *limits,
+        configurations(name),
+        trained(name),
+        others,
+    )
 
 
 def configurations(name: str) -> str:
