@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom. Inside a room any order will do that has no circle.
 ROOMS = (
+    "torch_ppo.command",
     "torch_ppo.errors",
     "torch_ppo.command",
     "torch_ppo.formulas",

@@ -58,7 +58,7 @@ def test_installed_wheel_trains(wheel, tmp_path):
     """In an empty folder, by the installed command, with a shipped task and its configuration."""
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, "--no-deps", "--no-index", "--target", tmp_path / "site", wheel)
-    assert (tmp_path / "site" / "bin" / "torch-ppo-train").is_file()
+    assert (tmp_path / "site" / "bin" / "torch-ppo").is_file()
     (tmp_path / "empty").mkdir()
     program = "import torch_ppo.train; print(torch_ppo.train.__file__); torch_ppo.train.main()"
     settings = "--config cartpole --device cpu --num-timesteps 320 --num-envs 8 --batch-size 8 --num-minibatches 2"

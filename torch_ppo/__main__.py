@@ -17,6 +17,7 @@ from torch_ppo.errors import UserError, did_you_mean, user_errors
 PROGRAMS = {
     "train": ("torch_ppo.train", "train a task: train --env cartpole"),
     "play": ("torch_ppo.play", "watch a policy, in a window or as a video: play RUN_FOLDER"),
+    "evaluate": ("torch_ppo.evaluate", "how well a policy does over many whole episodes: evaluate RUN_FOLDER"),
     "seeds": ("torch_ppo.seeds", "train with several seeds and settings; one table, one picture"),
     "tasks": ("torch_ppo.tasks", "list the tasks: sizes, time limits, configurations"),
     "export": ("torch_ppo.export", "write a run's policy as TorchScript, checked: export RUN_FOLDER"),

@@ -13,6 +13,7 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.callable_module import make_callable
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.evaluate import Evaluator
@@ -155,14 +156,14 @@ class EvaluateArguments:
 
 def main() -> None:
     """The program `python -m torch_ppo.evaluate`."""
-    arguments = tyro.cli(EvaluateArguments, prog="python -m torch_ppo.evaluate")
-    with user_errors():
+    with reader_may_leave(), user_errors():
+        arguments = tyro.cli(EvaluateArguments, prog=called("evaluate"))
         options = dict(vars(arguments))
         result = evaluate(options.pop("run"), deterministic=not options.pop("stochastic"), **options)
-    print(result)
-    width = max(map(len, result.metrics), default=0)
-    for name, values in result.metrics.items():
-        print(f"  {name:<{width}}  {values.mean().item():.4g} ± {values.std(correction=0).item():.3g}")
+        print(result)
+        width = max(map(len, result.metrics), default=0)
+        for name, values in result.metrics.items():
+            print(f"  {name:<{width}}  {values.mean().item():.4g} ± {values.std(correction=0).item():.3g}")
 
 
 make_callable(__name__)

@@ -15,7 +15,7 @@ import torch
 import tyro
 
 from torch_ppo.command import called, reader_may_leave
-from torch_ppo.envs import ENVS, OTHER_NAMES, canonical_name, make_task
+from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES, make_task
 from torch_ppo.errors import user_errors
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
@@ -78,7 +78,7 @@ def main() -> None:
     with reader_may_leave(), user_errors():
         words = [word for word in sys.argv[1:] if word != "--env"]  # as it once was
         arguments = tyro.cli(TasksArguments, args=words, prog=called("tasks"))
-        rows = [HEADER, *(describe(canonical_name(name)) for name in arguments.names or sorted(ENVS))]
+        rows = [HEADER, *(describe(ALIASES.get(name, name)) for name in arguments.names or sorted(ENVS))]
         widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
         for row in rows:
             print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

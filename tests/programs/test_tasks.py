@@ -1,14 +1,17 @@
 """Finding tasks: ours by any of their names, and a user's own."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from torch_ppo import tasks
 from torch_ppo.envs import ALIASES, ENVS, make_task
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.program import parse_arguments
+from torch_ppo.settings.files import config_names
 
 OWN = """
 from torch_ppo.envs.cartpole import Cartpole
@@ -82,12 +85,39 @@ def test_own_task_needs_a_configuration(own):
     assert arguments.settings.env == f"{own}:Mine"
 
 
+def test_a_borrowed_configuration_leaves_the_time_limit_to_the_task(own, caplog):
+    """And says so, with what would choose the other."""
+    caplog.set_level("INFO", "torch_ppo")
+    borrowed = ["--env", f"{own}:Mine", "--config", "cartpole_cpu"]
+    assert parse_arguments(borrowed)[0].settings.episode_length is None
+    (note,) = (record.getMessage() for record in caplog.records)
+    assert note.startswith("note: episode_length is 77, the task's own; cartpole_cpu has 1,000 for cartpole")
+    assert parse_arguments([*borrowed, "--episode-length", "1000"])[0].settings.episode_length == 1000
+    assert parse_arguments(["--env", "CartpoleBalance", "--config", "cartpole_cpu"])[0].settings.episode_length == 1000
+    # Nothing to say where both agree.
+    assert parse_arguments(["--env", "cheetah_run", "--config", "cartpole_cpu"])[0].settings.episode_length is None
+    assert len(caplog.records) == 1
+
+
 def test_list_of_tasks():
     lines = subprocess.run(
         [sys.executable, "-m", "torch_ppo.tasks"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == sorted(ENVS)
     (cartpole,) = (line for line in lines if line.startswith("cartpole "))
-    assert cartpole.split() == (
-        "cartpole 5 1 0.01 s 1,000 gpu, cpu 998 of 1000 after 1.6M cartpole/balance, CartpoleBalance".split()
-    )
+    assert cartpole.split()[:6] == ["cartpole", "5", "1", "0.01", "s", "1,000"]
+    assert re.search(r"  gpu, cpu +998 of 1000 after 1.6M +cartpole/balance, CartpoleBalance$", cartpole)
+    (acrobot,) = (line for line in lines if line.startswith("acrobot_swingup "))
+    assert re.search(r"  gpu +acrobot/swingup, AcrobotSwingup$", acrobot)
+
+
+@pytest.mark.parametrize("words", [["cheetah/run", "ant"], ["--env", "cheetah/run", "ant"]])
+def test_some_of_the_tasks(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tasks", *words])
+    tasks.main()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["task", "cheetah_run", "ant"]
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name.endswith("_cpu")])
+def test_a_configuration_for_the_cpu_says_how_far_it_came(name):
+    assert tasks.trained(name.removesuffix("_cpu"))

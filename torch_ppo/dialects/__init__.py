@@ -122,9 +122,9 @@ def propose_dialect(name: str) -> str | None:
     else:
         values = _read_file(path)
     likely = likely_dialects(values)
+    if values.keys() <= ours and not any(values.keys() <= DIALECTS[dialect].KEYS for dialect in likely):
+        return f"{name} is in our words, but not in TOML; lines such as num_envs = 64 would be"
     if not likely:
-        if values.keys() <= ours:
-            return f"{name} is in our words, but not in TOML; lines such as num_envs = 64 would be"
         return (
             f"{name} is not a configuration of ours in TOML, and no dialect knows most of its keys "
             f"({', '.join(list(values)[:4])}); the dialects are {', '.join(DIALECTS)}"

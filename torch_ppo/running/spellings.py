@@ -57,17 +57,20 @@ def respell(words: Sequence[str], kinds: Mapping[str, object]) -> list[str]:
     kinds:  type of each option, by the name of its field
     """
     kinds = {name.replace("_", "-"): kind for name, kind in kinds.items()}
-    result = []
-    for flag, values in _options(rename(words)):
-        if flag in HELP:
-            result.append(flag)
-        elif not flag:
-            if len(values) > 1:
-                raise ConfigError(f"what is {' '.join(values[1:])}? Options begin with --, such as --num-envs 64")
-            result += ["--env", *values]
-        else:
-            result += _option(_known(_name(flag), kinds), values, kinds)
-    return result
+    try:
+        return [word for flag, values in _options(rename(words)) for word in _respelled(flag, values, kinds)]
+    except ConfigError as error:
+        raise ConfigError(" ".join(str(error).split())) from None  # one line, whatever was typed
+
+
+def _respelled(flag: str, values: list[str], kinds: Mapping[str, object]) -> list[str]:
+    if flag in HELP:
+        return [flag]
+    if flag:
+        return _option(_known(_name(flag), kinds), values, kinds)
+    if len(values) > 1:
+        raise ConfigError(f"what is {' '.join(values[1:])}? Options begin with --, such as --num-envs 64")
+    return ["--env", *values]
 
 
 def _name(flag: str) -> str:

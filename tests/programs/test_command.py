@@ -1,0 +1,204 @@
+"""The command `torch-ppo`: its programs, versions, what ends early, and the shell's completion."""
+
+import importlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from torch_ppo import __main__, __version__, command, completion
+from torch_ppo.envs import ENVS
+from torch_ppo.settings.config import Config
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def run(*words, **options):
+    """`python -m torch_ppo` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch_ppo", *words],
+        check=False,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def in_process(monkeypatch, capsys, *words):
+    """`torch-ppo` in this process: exit status, output, errors."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/torch-ppo", *words])
+    status = 0
+    try:
+        __main__.main()
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def test_every_program_is_listed_and_there():
+    result = run()
+    assert result.returncode == 0 and result.stderr == ""
+    for name, (module, about) in __main__.PROGRAMS.items():
+        assert re.search(rf"^  {name} +{re.escape(about)}$", result.stdout, re.MULTILINE)
+        assert callable(importlib.import_module(module).main)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["trian"]])
+def test_quick_answers_import_nothing_heavy(words):
+    """Nothing that takes time, of ours or of others."""
+    code = f"import sys; sys.argv = ['torch-ppo', *{words!r}]; import torch_ppo.__main__ as front\n"
+    code += "try: front.main()\nexcept SystemExit: pass\n"
+    code += "print({'torch', 'numpy', 'mujoco', 'warp', 'tyro'} & set(sys.modules), file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1] == "set()"
+
+
+def test_versions(monkeypatch, capsys):
+    status, out, errors = in_process(monkeypatch, capsys, "--version")
+    assert (status, errors) == (0, "")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["torch_ppo", "python", "torch", "mujoco", "mujoco-warp", "warp-lang", "numpy"]
+    assert out.startswith(f"torch_ppo {__version__}\n") and "not installed" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "error: there is no program 'trian'; did you mean 'train'?\n"),
+        (["--env", "cartpole"], "error: a program comes first: torch-ppo train --env cartpole\n"),
+        (["play", "cartpole"], "error: cartpole is a task; --env cartpole --policy random would play it\n"),
+        (["train", "cartpol"], "error: there is no env 'cartpol'; did you mean 'cartpole'?\n"),
+    ],
+)
+def test_mistakes(words, message, monkeypatch, capsys):
+    assert in_process(monkeypatch, capsys, *words) == (2, "", message)
+
+
+@pytest.mark.parametrize("program", __main__.PROGRAMS)
+def test_usage_names_the_program_as_it_was_called(program, monkeypatch, capsys):
+    status, out, _ = in_process(monkeypatch, capsys, program, "--help")
+    assert status == 0 and out.startswith(f"usage: torch-ppo {program} ")
+    for argv0, name in [
+        ("python -m torch_ppo tasks", "python -m torch_ppo play"),
+        ("x.py", "python -m torch_ppo.play"),
+    ]:
+        monkeypatch.setattr(sys, "argv", [argv0])
+        assert command.called("play") == name
+
+
+@pytest.mark.parametrize(
+    "words", ["tasks ant", "train --help", "play --help", "dialects --help", "--help", "--version"]
+)
+def test_a_reader_that_leaves_gets_no_traceback(words):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        result = subprocess.run(
+            [sys.executable, "-m", "torch_ppo", *words.split()],
+            check=False,
+            env=ENVIRONMENT,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert "Traceback" not in result.stderr and "BrokenPipe" not in result.stderr, result.stderr
+    assert result.returncode in (0, 141)
+
+
+def test_notes_are_printed_only_by_programs(capsys):
+    logger = logging.getLogger("torch_ppo")
+    before, level = list(logger.handlers), logger.level
+    try:
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logging.getLogger("torch_ppo.simulation.kernels").info("compiling")
+        assert capsys.readouterr() == ("", "")
+        command.print_notes()
+        command.print_notes()
+        logging.getLogger("torch_ppo.simulation.kernels").info("compiling")
+        assert capsys.readouterr() == ("compiling\n", "")
+    finally:
+        logger.handlers[:] = before
+        logger.setLevel(level)
+
+
+# Help
+
+
+def test_help_of_train_has_sections_and_the_defaults_of_nobody(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = in_process(monkeypatch, capsys, "train", "--help")
+    titles = re.findall(r"^\W*(\w[\w ,]*) options\b\W*$", out, re.MULTILINE)
+    assert titles[:3] == ["Run", "Envs and episodes", "Collecting and minibatches"] and titles[-1] == "Machine"
+    assert "torch-ppo train --env TASK --help shows those of a task" in out
+    assert re.search(r"--num-envs INT[^-]*\(default: 1\)", out)
+    assert re.search(r"--num-timesteps INT[^(]*\(required\)", out)
+
+
+def test_help_of_train_has_the_defaults_of_a_task(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = in_process(monkeypatch, capsys, "train", "--config", "cartpole_cpu", "--help")
+    assert "The defaults below are those of cartpole_cpu (--config)." in out
+    assert re.search(r"--num-envs INT[^-]*\(default: 128\)", out)
+
+
+# Completion
+
+
+@pytest.fixture(scope="module")
+def bash(tmp_path_factory):
+    """A function that completes a command line as bash does at its end: the words that it offers."""
+    if shutil.which("bash") is None:
+        pytest.skip("no bash here")
+    script = tmp_path_factory.mktemp("completion") / "torch-ppo"
+    result = run("completion", "bash")
+    assert result.returncode == 0, result.stderr
+    script.write_text(result.stdout)
+
+    def complete(line):
+        words = re.findall(r"=|[^\s=]+", line) + ([""] if line.endswith(" ") else [])
+        code = f'source {script}; complete -p torch-ppo >&2; COMP_WORDS=("${{@}}"); COMP_CWORD={len(words) - 1}; '
+        code += '_torch_ppo; printf "%s\\n" "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", code, "bash", *words], check=True, capture_output=True, text=True)
+        assert done.stderr == "complete -o default -F _torch_ppo torch-ppo\n"
+        return done.stdout.split()
+
+    return complete
+
+
+def test_completion(bash):
+    assert bash("torch-ppo ") == [*__main__.PROGRAMS, "--help", "--version"]
+    assert bash("torch-ppo tr") == ["train"]
+    for line in ("torch-ppo train --env ", "torch-ppo train ", "torch-ppo tasks ant ", "torch-ppo play --env="):
+        assert bash(line) == sorted(ENVS), line
+    assert bash("torch-ppo train --env=cheet") == bash("torch-ppo train cheet") == ["cheetah_run"]
+    assert bash("torch-ppo train --physics ") == ["auto", "warp", "mujoco"]
+    assert bash("torch-ppo train --config cartpole_c") == ["cartpole_cpu"]
+    assert bash("torch-ppo train --num-env") == ["--num-envs"]
+    assert bash("torch-ppo dialects --from sk") == ["skrl"]
+    assert bash("torch-ppo completion ") == ["bash", "zsh"]
+    for line in ("torch-ppo play ", "torch-ppo train --resume ", "torch-ppo train --num-envs "):
+        assert bash(line) == [], line  # files, by -o default
+
+
+def test_completion_has_every_setting(bash):
+    offered = bash("torch-ppo train --")
+    for field in fields(Config):
+        assert f"--{field.name.replace('_', '-')}" in offered
+    assert set(offered) < set(bash("torch-ppo seeds --")) and "--vary" in bash("torch-ppo seeds --")
+
+
+def test_zsh_gets_the_same_script_behind_its_own_head(monkeypatch):
+    monkeypatch.setattr(completion, "help_of", lambda program: "--only")
+    assert (
+        completion.script("zsh").partition("_torch_ppo()")[2] == completion.script("bash").partition("_torch_ppo()")[2]
+    )
+    assert "bashcompinit" in completion.script("zsh")
