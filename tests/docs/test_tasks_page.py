@@ -1,22 +1,18 @@
 """The page on tasks is run as it stands: its files are written, its commands and its Python are executed, in order."""
 
-import importlib
 import inspect
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.helpers.pages import DOCS, blocks, run_command
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Task
 
-PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
-BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<language>\w+)\n(?P<code>.*?)\n```", re.DOTALL)
-FILE = re.compile(r"`(?P<name>\w+\.(?:py|xml|toml))` (?:is|has) ")
-
+PAGE = DOCS / "tasks.md"
 # In place of the model that the page names, which is not here: a free body with two actuated legs, at home.
 STAND_IN = """
 <mujoco>
@@ -35,21 +31,6 @@ STAND_IN = """
 """
 
 
-def blocks():
-    """Of each code block with a language: the file it is to be in or None, the language, the code."""
-    for match in BLOCK.finditer(PAGE.read_text()):
-        named = FILE.match(match["before"])
-        yield named["name"] if named else None, match["language"], match["code"] + "\n"
-
-
-def run_command(monkeypatch, line):
-    """`python -m module arguments` in this process."""
-    python, option, module, *arguments = shlex.split(line)
-    assert (python, option) == ("python", "-m")
-    monkeypatch.setattr(sys, "argv", [module, *arguments])
-    importlib.import_module(module).main()
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.load, as the page has it
 def test_the_page_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -61,7 +42,7 @@ def test_the_page_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MUJOCO_MENAGERIE_PATH", str(tmp_path / "menagerie"))
     modules = set(sys.modules)
     seen, namespaces = [], []
-    for file, language, code in blocks():
+    for file, language, code in blocks(PAGE):
         seen.append(file or language)
         if file is not None:
             assert (language, file.rpartition(".")[2]) in {("xml", "xml"), ("python", "py"), ("toml", "toml")}

@@ -1,0 +1,38 @@
+"""The pages for those who come from elsewhere or look for something run as they stand; docs/README.md has all pages."""
+
+import re
+
+import pytest
+
+from tests.helpers.pages import DOCS, run_page
+
+# Of each page what its commands have to have printed, in order.
+PAGES = {
+    "from_brax.md": ("16 settings have the same name", "policy.pt: TorchScript", "policy.pt: TorchScript"),
+    "from_rsl_rl.md": ("num_mini_batches = 4", "max_iterations: 3", "policy.pt: TorchScript"),
+    "from_sb3.md": ("batch_size = 64 transitions", "clip_obs", "policy.pt: TorchScript"),
+    "fine_tune.md": ("policy.pt: TorchScript", "policy.pt: TorchScript"),
+    "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
+    "troubleshooting.md": ("warning: the run is", "warning: all envs start anew"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_as_written(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    printed = run_page(DOCS / page, monkeypatch, capsys)
+    assert re.search(".*".join(map(re.escape, PAGES[page])), printed, re.DOTALL), printed
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README.md", "changelog.md"])
+def test_lines_are_short(page):
+    lines = (DOCS / page).read_text().splitlines()
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
+
+
+def test_the_index_has_every_page():
+    index = (DOCS / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
