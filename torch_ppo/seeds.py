@@ -7,6 +7,7 @@ on where it was interrupted, however that was, and repeats nothing that is done.
 """
 
 import concurrent.futures
+import dataclasses
 import json
 import math
 import re
@@ -27,6 +28,7 @@ from torch_ppo.running.options import kinds
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.running.spellings import respell
 from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import load_config
 
 DEFAULT = "default"
 
@@ -96,10 +98,11 @@ def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
     if not arguments.seeds or arguments.jobs < 1:
         raise ConfigError("--seeds needs one seed or more, and --jobs is 1 or more")
     variants = {DEFAULT: (), **{variant: variant_options(variant) for variant in arguments.vary}}
-    for own in variants.values():
+    settings = {}
+    for variant, own in variants.items():
         parsed, _ = parse_arguments([*options, *own])
-        parsed.settings.checked()
-    return [
+        settings[variant] = parsed.settings.checked()
+    runs = [
         Run(
             variant,
             seed,
@@ -109,6 +112,37 @@ def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
         for seed in arguments.seeds
         for variant, own in variants.items()
     ]
+    for run in runs:
+        refuse_other_settings(run, dataclasses.replace(settings[run.variant], seed=run.seed))
+    return runs
+
+
+# What a run's config.toml has filled in, where it was left open, and what does not change its results.
+FILLED_IN = (
+    "device",
+    "physics",
+    "capture",
+    "compile",
+    "episode_length",
+    "save_checkpoint_path",
+    "restore_checkpoint_path",
+)
+NOT_RESULTS = ("keep_checkpoints", "on_disk_error")
+
+
+def refuse_other_settings(run: Run, wanted: Config) -> None:
+    """ConfigError if the run's folder is there already and was made with other settings than are wanted now."""
+    file = run.folder / "config.toml"
+    if not file.exists():
+        return
+    found = load_config(str(file))
+    for field in dataclasses.fields(Config):
+        name, now, then = field.name, getattr(wanted, field.name), getattr(found, field.name)
+        left_open = name in FILLED_IN and now in (None, "auto", field.default)
+        if now != then and not left_open and name not in NOT_RESULTS:
+            raise ConfigError(
+                f"{run.folder} is of other settings: {name} is {then!r} there, not {now!r}; --out names another folder"
+            )
 
 
 def execute(run: Run) -> str | None:

@@ -39,6 +39,14 @@ def test_two_variants_one_of_which_fails(tmp_path):
     again = seeds("--seeds", "0", "--out", str(tmp_path / "out"), cwd=tmp_path)
     assert again.returncode == 0 and log.read_text() == before
 
+    # Under other settings its results would be somebody else's.
+    for other, words in (
+        (("--env", "pendulum_swingup"), "env is 'cartpole' there, not 'pendulum_swingup'"),
+        (("--learning-rate", "0.5"), "learning_rate is 0.002 there, not 0.5"),
+    ):
+        refused = seeds("--seeds", "0", "--out", str(tmp_path / "out"), *other, cwd=tmp_path)
+        assert refused.returncode == 2 and words in refused.stderr and "--out names another" in refused.stderr
+
 
 def test_a_kill_at_either_end_is_gone_over(tmp_path):
     """Before the first checkpoint, even before config.toml, or with a torn history: the same command finishes."""
