@@ -13,6 +13,7 @@ from tests.helpers import dialect_files
 from torch_ppo.dialects import DIALECTS, read_dialect
 from torch_ppo.errors import UserError
 from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
+from torch_ppo.running.history import read_curve
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -167,3 +168,20 @@ def test_checkpoints(amount, tmp_path):
             found = load_checkpoint(file)["agent"]
             # What is read after all is what was written: the change was in what nobody reads.
             assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@amounts
+def test_metrics_files(amount, tmp_path):
+    """What is left of a history is read, whatever else stands in it."""
+    dice, file = random.Random(4), tmp_path / "metrics.jsonl"
+    whole = "".join(
+        f'{{"step": {100 * i}, "eval/episode_reward": {i}.5, "not_finite": {{"x": "NaN"}}}}\n' for i in range(20)
+    )
+    for _ in range(amount["metrics"]):
+        text = mutated(whole, dice)
+        data = bytearray(text.encode(errors="surrogatepass"))
+        if data and dice.random() < 0.5:
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        file.write_bytes(data)
+        with one_line_or_nothing(text):
+            assert all(isinstance(step, int) and isinstance(reward, float) for step, reward in read_curve(file))
