@@ -24,6 +24,7 @@ from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_no
 from torch_ppo.running.call_arguments import checked_arguments
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
 from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
+from torch_ppo.running.evaluate import EvaluationStopped
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
@@ -64,21 +65,22 @@ def run(
     """Trains until the end, or until `should_stop` after a training step. Returns the last reported metrics.
 
     The callbacks come where Brax has them. `save(state, best)` follows each report, also where `progress_fn` raises.
+    Raises EvaluationStopped if the evaluator's `should_stop` said so; a resumed run makes that evaluation again.
     """
     config, metrics = state.config, {}
     make_policy = policy_maker(state.agent)
-    steps_per_report = config.num_training_steps // config.num_eval_intervals
     if state.training_steps == 0:
         if state.evaluator and config.num_evals > 1:
-            metrics = state.evaluator()
+            metrics = evaluated(state)
             progress_fn(0, metrics)
         policy_params_fn(0, make_policy, params_of(state.agent))
 
-    while state.training_steps < config.num_training_steps:
-        take_training_step(state, progress_fn)
-        if config.num_resets_per_eval and state.training_steps % config.num_training_steps_per_epoch == 0:
-            state.env.reset()
-        if state.training_steps % steps_per_report == 0:
+    while state.training_steps < config.num_training_steps or state.report_is_due:
+        if not state.report_is_due:  # else the run was stopped in an evaluation, which is made again
+            take_training_step(state, progress_fn)
+            if config.num_resets_per_eval and state.training_steps % config.num_training_steps_per_epoch == 0:
+                state.env.reset()
+        if state.report_is_due:
             policy_params_fn(state.env_steps, make_policy, params_of(state.agent))
             metrics, best = report(state, warn)
             try:
@@ -143,17 +145,29 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     metrics["training/walltime"] = state.walltime
     metrics |= state.env.broken.metrics_by_cause("training")
     metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
+    evaluation = evaluated(state) if state.evaluator else {}
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0
     best = False
-    if state.evaluator:
-        metrics = {**state.evaluator(), **metrics}
+    if evaluation:
+        metrics = {**evaluation, **metrics}
         reward = metrics["eval/episode_reward"]
         # NaN is never the best, and has to be none where it once became it.
         best = math.isfinite(reward) and (state.best is None or not reward <= state.best["reward"])
         if best:
             state.best = {"reward": reward, "env_steps": state.env_steps}
     return metrics, best
+
+
+def evaluated(state: TrainingState) -> Metrics:
+    """An evaluation. One that is given up leaves the random state as it was, so that it can be made again."""
+    before = {name: state.generators[name].get_state() for name in ("eval", "eval_env")}
+    try:
+        return state.evaluator()
+    except EvaluationStopped:
+        for name, numbers in before.items():
+            state.generators[name].set_state(numbers)
+        raise
 
 
 def warnings_in(metrics: Metrics) -> list[str]:
@@ -286,15 +300,18 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
                 progress.message(line)
         return stop.signal is not None or writes.stopped_by is not None
 
+    if state.evaluator:
+        state.evaluator.should_stop = lambda: stop.signal is not None
     try:
-        run(
-            state,
-            progress_fn=on_progress,
-            save=on_save,
-            should_stop=should_stop,
-            warn=lambda text: progress.message(f"warning: {text}"),
-        )
-        complete = state.training_steps >= config.num_training_steps
+        with contextlib.suppress(EvaluationStopped):
+            run(
+                state,
+                progress_fn=on_progress,
+                save=on_save,
+                should_stop=should_stop,
+                warn=lambda text: progress.message(f"warning: {text}"),
+            )
+        complete = state.training_steps >= config.num_training_steps and not state.report_is_due
         saved = (complete and writes.failing is None) or save(best=False, named=False)
     except KeyboardInterrupt:
         progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")

@@ -107,8 +107,8 @@ def test_list_of_tasks():
     (cartpole,) = (line for line in lines if line.startswith("cartpole "))
     assert cartpole.split()[:6] == ["cartpole", "5", "1", "0.01", "s", "1,000"]
     assert re.search(r"  gpu, cpu +998 of 1000 after 1.6M +cartpole/balance, CartpoleBalance$", cartpole)
-    (acrobot,) = (line for line in lines if line.startswith("acrobot_swingup "))
-    assert re.search(r"  gpu +acrobot/swingup, AcrobotSwingup$", acrobot)
+    (humanoid,) = (line for line in lines if line.startswith("humanoid_run "))
+    assert re.search(r"  gpu +humanoid/run, HumanoidRun$", humanoid)
 
 
 @pytest.mark.parametrize("words", [["cheetah/run", "ant"], ["--env", "cheetah/run", "ant"]])

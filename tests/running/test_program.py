@@ -276,8 +276,8 @@ def test_without_cuda_the_cpu_configuration_is_taken_and_named():
     arguments, source = parse_arguments(["--env", "cartpole"])
     assert arguments.settings.num_envs == read_config("cartpole_cpu")["num_envs"]
     assert source == "cartpole_cpu (no CUDA device; --config cartpole for the GPU settings)"
-    arguments, source = parse_arguments(["--env", "acrobot_swingup"])
-    assert source == "acrobot_swingup (the task's own, meant for a GPU)"
+    arguments, source = parse_arguments(["--env", "humanoid_run"])
+    assert source == "humanoid_run (the task's own, meant for a GPU)"
 
 
 # Mistakes

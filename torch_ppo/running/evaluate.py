@@ -25,6 +25,10 @@ def act_of(agent: Agent, env: Env, noise: Noise, *, deterministic: bool) -> Act:
     return lambda observation: agent.sample(observation, noise.normal(env.num_envs, env.action_dim))
 
 
+class EvaluationStopped(Exception):
+    """The evaluation was given up, because `Evaluator.should_stop` said so."""
+
+
 class Evaluator:
     """Runs one episode per env of `env` with the actions `(num_envs, action_dim)` that `act` gives for its observations.
 
@@ -45,6 +49,7 @@ class Evaluator:
         fits = range(1, min(MAX_STEPS_PER_CALL, self.num_policy_steps) + 1)
         self.steps_per_call = max(n for n in fits if self.num_policy_steps % n == 0)
         self.broken_before = 0
+        self.should_stop: Callable[[], bool] = lambda: False
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -73,11 +78,14 @@ class Evaluator:
     def run_episodes(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sums over the episode of the reward and each metric, and its length in env steps; each `(num_envs,)`.
 
+        Raises EvaluationStopped if `should_stop`, asked after every `steps_per_call` steps, says so.
         Envs go on until the time limit, whether or not their first episode has ended: no host read inside.
         """
         self.start()
         for _ in range(self.num_policy_steps // self.steps_per_call):
             self.advance()
+            if self.should_stop():
+                raise EvaluationStopped
         return self.sums, self.lengths
 
     def __call__(self) -> dict[str, float]:

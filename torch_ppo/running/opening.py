@@ -111,7 +111,7 @@ def _resume(
             state.load_checkpoint(saved)
         except (ValueError, RuntimeError, LookupError, TypeError) as error:
             raise CheckpointError(f"{path} does not fit its configuration: {error}") from None
-        if state.training_steps >= state.config.num_training_steps:
+        if state.training_steps >= state.config.num_training_steps and not state.report_is_due:
             _refuse_complete(folder, state, is_exported)
             notes.append(f"note: {folder.path} is complete but for {folder.policy.name}")
     with disk_errors(folder.checkpoints):

@@ -234,6 +234,12 @@ class TrainingState:
         """Env steps collected so far."""
         return self.training_steps * self.config.env_step_per_training_step
 
+    @property
+    def report_is_due(self) -> bool:
+        """Whether the last training step ended an interval between evaluations of which there is no report yet."""
+        steps_per_report = self.config.num_training_steps // self.config.num_eval_intervals
+        return self.interval_steps > 0 and self.training_steps % steps_per_report == 0
+
     def add_time(self, seconds: float) -> None:
         """Counts seconds of training."""
         self.walltime += seconds
