@@ -13,7 +13,7 @@ PAGES = {
     "from_sb3.md": ("batch_size = 64 transitions", "clip_obs", "policy.pt: TorchScript"),
     "fine_tune.md": ("policy.pt: TorchScript", "policy.pt: TorchScript"),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
-    "troubleshooting.md": ("warning: the run is", "warning: all envs start anew"),
+    "troubleshooting.md": ("warning: all envs start anew", "warning: the run is"),
 }
 
 
@@ -28,7 +28,8 @@ def test_the_page_as_written(page, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("page", [*PAGES, "README.md", "changelog.md"])
 def test_lines_are_short(page):
-    lines = (DOCS / page).read_text().splitlines()
+    prose = re.sub(r"^```.*?^```", "", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)  # code may be longer
+    lines = prose.splitlines()
     assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
 
 

@@ -340,10 +340,13 @@ def test_warnings_of_mujoco_are_said_once(tmp_path, monkeypatch, caplog):
     """They would flood the terminal, and MUJOCO_LOG.TXT in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch_ppo.simulation.mujoco_engine._said", set())
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(None)  # dm_control has one of its own, which we would leave
     env = make_env(Cartpole(), num_envs=32)
     for _ in range(20):
         env.physics.qvel.fill_(1e30)
         env.step(torch.zeros(32, 1))
+    mujoco.set_mju_user_warning(before)
     said = [record.message for record in caplog.records if "others of this kind are not shown" in record.message]
     assert 1 <= len(said) <= 3 and len({message.split(" at ")[0] for message in said}) == len(said)
     assert not any(tmp_path.iterdir())
