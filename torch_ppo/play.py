@@ -11,6 +11,7 @@ Where there is a display, MuJoCo's viewer shows one world in real time until it 
 import contextlib
 import dataclasses
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -182,6 +183,8 @@ def num_steps(arguments: PlayArguments, seconds_per_step: float) -> int | None:
     """Policy steps to play; None if nothing says so."""
     if arguments.steps is not None and arguments.seconds is not None:
         raise ConfigError("--steps and --seconds say the same; give one of them")
+    if arguments.seconds is not None and not math.isfinite(arguments.seconds):
+        raise ConfigError(f"--seconds is {arguments.seconds}, but must be a finite number; --seconds 5 would work")
     steps = arguments.steps
     if arguments.seconds is not None:
         steps = round(arguments.seconds / seconds_per_step)

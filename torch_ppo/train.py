@@ -99,7 +99,7 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
     metrics = training_step(state.collector, state.learner)
     means = metrics.mean(0)
     state.interval_sums += means
-    check_last_step(state)
+    check_last_step(state, collected=state.env_steps + state.config.env_step_per_training_step)
     batch = state.batch
     state.last_step.write(torch.stack([means[TOTAL_LOSS], batch.broken.ne(0).float().mean(), batch.reward.abs().max()]))
     state.training_steps += 1
@@ -117,7 +117,7 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
         progress_fn(state.env_steps, episode)
 
 
-def check_last_step(state: TrainingState) -> None:
+def check_last_step(state: TrainingState, *, collected: int) -> None:
     """DivergedError if the loss of the last training step is inf or NaN, BrokenWorldsError if it broke too many worlds."""
     loss, broken, peak_reward = state.last_step.read()
     if not math.isfinite(loss):
@@ -125,7 +125,7 @@ def check_last_step(state: TrainingState) -> None:
             f"the loss became {loss} at {state.env_steps:,} env steps; {why_not_a_number(state, peak_reward)}"
         )
     if broken > state.config.max_broken_fraction:
-        raise BrokenWorldsError(too_many_broken(state, broken))
+        raise BrokenWorldsError(too_many_broken(state, broken, collected))
 
 
 def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -> tuple[Metrics, bool]:
@@ -136,7 +136,7 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     started = time.perf_counter()
     sums = state.interval_sums.tolist()  # here the host waits for the device
     state.add_time(time.perf_counter() - started)
-    check_last_step(state)
+    check_last_step(state, collected=state.env_steps)
     for line in broken_lines(state):
         warn(line)
     n = state.interval_steps

@@ -329,7 +329,7 @@ def case(tmp_path):
     state.broken_folder = tmp_path / "broken"
     state.collector()
     state.training_steps = 1
-    keep_cases(state)
+    keep_cases(state, state.env_steps)
     return tmp_path / "broken" / "0.pt"
 
 

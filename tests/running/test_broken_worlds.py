@@ -191,7 +191,7 @@ def test_evidence(tmp_path):
     state.env.step = watched
     state.collector()
     state.training_steps = 1
-    line, _ = keep_cases(state)  # of the two unrolls
+    line, _ = keep_cases(state, state.env_steps)  # of the two unrolls
     file = tmp_path / "0.pt"
     assert re.search(r"qvel of joint .* is inf in env 3, at most 80 env steps before 80", line) and str(file) in line
     case = torch.load(file, weights_only=True)
@@ -201,7 +201,7 @@ def test_evidence(tmp_path):
         assert torch.equal(case["observation"]["state"][t], seen["state"])
         assert torch.equal(case["action"][t], action)
         assert torch.equal(case["state"][t].nan_to_num(), after.nan_to_num())
-    assert keep_cases(state) == []
+    assert keep_cases(state, state.env_steps) == []
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,15 @@ def test_too_many_end_the_run(kind, words):
     with pytest.raises(BrokenWorldsError, match=r"^\d.\d% of the policy steps .* max_broken_fraction = 0.01: " + words):
         run(make_state(Bad(kind, math.nan)))
     run(make_state(Bad(), max_broken_fraction=0.0))
+
+
+def test_the_end_of_the_run_says_when(tmp_path):
+    """Also where it is noticed in the middle of a training step, which has collected more than is counted yet."""
+    state = make_state(Bad("reward", math.nan))
+    state.broken_folder = tmp_path
+    with pytest.raises(BrokenWorldsError, match="in env 3, at most 80 env steps before 80"):
+        run(state)
+    assert [torch.load(file, weights_only=True)["env_steps"] for file in sorted(tmp_path.iterdir())][:2] == [80, 160]
 
 
 def test_what_is_said_and_reported():

@@ -78,6 +78,10 @@ def global_random(self, physics, memory, generator):
         ({"terminated": lambda self, p, m: p.qpos > 0}, r"Mine.terminated returns bool \(6, 2\), but bool \(6,\)"),
         ({"terminated": lambda self, p, m: False}, r"Mine.terminated returns bool, but bool \(6,\)"),
         ({"action_dim": lambda self, p: 0}, "Mine.action_dim is 0: the model has no actuators; give the MJCF some, or"),
+        (
+            {"memory_kept": ("nothere",)},
+            "Mine.memory_kept names 'nothere', which make_memory does not make; it has: none",
+        ),
         ({"control_dt": math.nan}, "Mine.control_dt is nan, but must be seconds"),
         ({"control_dt": None}, "Mine.control_dt is None, but must be seconds"),
         ({"control_dt": -0.01}, "control_dt = -0.01 s is not a multiple"),

@@ -68,8 +68,10 @@ def describe(case: dict[str, object], causes: tuple[str, ...], model: mujoco.MjM
     return f"{cause} is inf or NaN"
 
 
-def keep_cases(state: TrainingState) -> list[str]:
+def keep_cases(state: TrainingState, collected: int) -> list[str]:
     """Takes the evidence since the last time, keeps files of it in the run's folder; a line about each case.
+
+    collected:  env steps until now, those of a training step under way included
 
     A file is read with `torch.load(path, weights_only=True)`: the case as in `Evidence.take`, with seed, env, env_steps,
     what broke and the sizes of the parts of `state`; `python -m torch_ppo.play --broken FILE` shows it.
@@ -79,7 +81,7 @@ def keep_cases(state: TrainingState) -> list[str]:
     each = config.num_envs * config.unroll_length * config.action_repeat
     for case in evidence.take():
         what = describe(case, state.env.broken.causes, model)
-        env_steps = state.env_steps - (total_unrolls - case.pop("unroll")) * each
+        env_steps = collected - (total_unrolls - case.pop("unroll")) * each
         lines.append(f"{what} in env {case['world']}, at most {each:,} env steps before {env_steps:,}")
         number = len(list(folder.glob("*.pt"))) if folder is not None else MAX_FILES
         if number < MAX_FILES:
@@ -111,11 +113,11 @@ def load_case(path: Path) -> dict[str, object]:
     return case
 
 
-def too_many_broken(state: TrainingState, fraction: float) -> str:
+def too_many_broken(state: TrainingState, fraction: float, collected: int) -> str:
     """Why a run ends in which `fraction` of a training step's policy steps broke a world."""
     counts = state.env.broken.counts.tolist()
     cause = state.env.broken.causes[counts.index(max(counts))]
-    cases = keep_cases(state)
+    cases = keep_cases(state, collected)
     example = f"; for example, {cases[0]}" if cases else ""
     return (
         f"{fraction:.1%} of the policy steps of a training step broke a world, more than max_broken_fraction = "
@@ -134,7 +136,7 @@ def broken_lines(state: TrainingState) -> list[str]:
             lines.append(
                 f"worlds broke {now - before:,} times because {what} ({now:,} in all); nothing was learned from it"
             )
-    return lines + keep_cases(state) if lines else []
+    return lines + keep_cases(state, state.env_steps) if lines else []
 
 
 def why_not_a_number(state: TrainingState, peak_reward: float) -> str:

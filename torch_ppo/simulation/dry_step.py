@@ -66,6 +66,11 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
             f"is {action_dim}: the model has no actuators; give the MJCF some, or the task an action_dim and an apply of its "
             "own, which may write physics.qfrc_applied",
         )
+    for key in task.memory_kept:
+        if key not in memory:
+            fail(
+                "memory_kept", f"names {key!r}, which make_memory does not make; it has: {', '.join(memory) or 'none'}"
+            )
     memory = {key: x.clone() for key, x in memory.items()}
     own = torch.Generator(generator.device)
     own.set_state(generator.get_state())
