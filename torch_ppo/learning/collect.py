@@ -41,6 +41,7 @@ class Collector:
         self.num_unrolls_per_env, self.discounting = config.num_unrolls_per_env, config.discounting
         self.record = allocate_batch(config, env, agent, env.num_envs)
         self.rows = [self.record.each_step(lambda x, t=t: x[t]) for t in range(config.unroll_length)]
+        self._outcomes = [outcome_of_step(env, row) for row in self.rows]
         self.place = torch.zeros(1, dtype=torch.int64, device=env.device)
         self.discounted_return = torch.zeros_like(env.reward) if config.normalize_rewards else None
         self.evidence = None if self.record.final_state is None else Evidence(agent, self.record)
@@ -61,13 +62,13 @@ class Collector:
         """One unroll of every env, into the batch at `place`, which moves on."""
         env, agent, record = self.env, self.agent, self.record
         noise = self.noise.normal(len(self.rows), env.num_envs, env.action_dim)
-        for t, (row, step_noise) in enumerate(zip(self.rows, noise.unbind(0), strict=True)):
+        for row, outcome, step_noise in zip(self.rows, self._outcomes, noise.unbind(0), strict=True):
             if self.discounted_return is not None:
                 # Episodes begin after the end of the one before, or after a reset of all envs.
                 begun = env.done.bool() | env.episode_metrics["length"].eq(0)
                 self.discounted_return.masked_fill_(begun, 0.0)
             env.step(self.act(agent, env.observation, step_noise, row))
-            self._store_step(t, row)
+            self._store_step(row, outcome)
         for key, stored in record.bootstrap_observation.items():
             stored.copy_(env.observation[key])
         # The agent has not changed meanwhile: once per unroll is the same as once per step, and cheaper.
@@ -81,23 +82,31 @@ class Collector:
         self.batch.store(record, self.place)
         self.place.add_(1).remainder_(self.num_unrolls_per_env)  # what records a graph makes more unrolls than that
 
-    def _store_step(self, t: int, row: Batch) -> None:
-        """What the env has after step `t` of the unroll, into its `row`."""
+    def _store_step(self, row: Batch, outcome: tuple[list[Tensor], list[Tensor]]) -> None:
+        """What the env has after a step, into its `row`."""
         env = self.env
-        row.reward.copy_(env.reward)
-        row.truncation.copy_(env.truncation)
-        row.termination.copy_(env.termination)
+        torch._foreach_copy_(*outcome)
         row.broken.copy_(env.broken.cause)
-        for key, stored in row.final_observation.items():
-            stored.copy_(env.final_observation[key])
-        if row.final_state is not None:
-            row.final_state.copy_(env.final_state)
-        if row.time_out is not None:
-            row.time_out.copy_(env.time_out)
         if row.episode_done is not None:
             row.episode_done.copy_(env.done * env.whole_episode)
-            for name, stored in row.episode_metrics.items():
-                stored.copy_(env.episode_metrics[name])
         if row.discounted_return is not None:
             self.discounted_return.mul_(self.discounting).add_(env.reward)
             row.discounted_return.copy_(self.discounted_return)
+
+
+def outcome_of_step(env: Env, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors of `row` that hold what comes of a step, and those of `env` that it is copied from."""
+    pairs = [
+        (row.reward, env.reward),
+        (row.truncation, env.truncation),
+        (row.termination, env.termination),
+        *((stored, env.final_observation[key]) for key, stored in row.final_observation.items()),
+        *((stored, env.episode_metrics[name]) for name, stored in row.episode_metrics.items()),
+        *(
+            (stored, kept)
+            for stored, kept in ((row.final_state, env.final_state), (row.time_out, env.time_out))
+            if stored is not None
+        ),
+    ]
+    targets, sources = zip(*pairs, strict=True)
+    return list(targets), list(sources)

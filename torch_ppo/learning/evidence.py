@@ -5,6 +5,7 @@ from torch import Tensor
 
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
+from torch_ppo.simulation.host import host_can_ask
 
 MAX_CASES = 4  # in a report interval; what breaks more often breaks alike
 
@@ -46,7 +47,7 @@ class Evidence:
         """Takes in the unroll that was just recorded; reads nothing from the device unless that is the CPU."""
         self.num_unrolls += 1
         broken = self.record.broken.ne(0)
-        if broken.device.type == "cpu" and not broken.any():
+        if host_can_ask(broken) and not broken.any():
             return
         world = broken.flatten().to(torch.int8).argmax() % broken.shape[1]  # the first in time
         found = broken.any() & (self.num_cases < MAX_CASES)

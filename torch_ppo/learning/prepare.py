@@ -7,6 +7,7 @@ from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.host import host_can_ask
 
 # Added to the variance of returns, so that rewards that are always 0 stay 0.
 RETURN_STD_EPS = 1e-8
@@ -39,7 +40,7 @@ def replace_broken_sequences(batch: Batch) -> None:
     if batch.broken is None:
         return
     broken = batch.broken.ne(0).any(0)
-    if broken.device.type == "cpu" and not broken.any():
+    if host_can_ask(broken) and not broken.any():
         return  # only there does asking cost nothing
     order = broken.to(torch.int8).argsort(stable=True)  # sound ones first
     place = torch.arange(len(order), device=order.device)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Observation
 
@@ -39,6 +40,7 @@ class BrokenWorlds:
         )
         n, first_given = len(self.causes), 1 + len(observations)
         self.values = torch.zeros(n, num_envs, device=device)
+        self._state_size = self.values[0]
         self.given = self.values[first_given:]  # reward and metrics: what the task hands over in each step
         self.reward = self.given[0]
         self.metrics = dict(zip(metric_names, self.given[1:], strict=True))
@@ -65,13 +67,14 @@ class BrokenWorlds:
 
     def find(self, physics: Physics, observed: Observation) -> Tensor:
         """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics."""
-        position, *velocity = [x.abs().amax(1) for x in (physics.qpos, physics.qvel) if x.shape[1]]  # NaN if any is
-        self.values[0].copy_(torch.maximum(position, velocity[0]) if velocity else position)
+        size, *others = (x for x in (physics.qpos, physics.qvel) if x.shape[1])
+        torch.amax(size.abs(), 1, out=self._state_size)  # NaN if any is
+        for x in others:
+            torch.maximum(self._state_size, x.abs().amax(1), out=self._state_size)
         for key, row in self._seen.items():
-            row.copy_(observed[key].sum(1))  # inf or NaN if any of them is
+            torch.sum(observed[key], 1, out=row)  # inf or NaN if any of them is
         sound = self.values.abs() <= self._largest  # false for NaN
-        # On the CPU asking costs less than all that follows; what is compiled cannot ask.
-        if self.values.device.type == "cpu" and not torch.compiler.is_compiling() and sound.all():
+        if host_can_ask(sound) and sound.all():
             self.cause.zero_()
             return self._none
         code = (self._codes * ~sound).amax(0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.dry_step import as_observation, as_reward, dry_step
+from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write, normalize_quaternions
 from torch_ppo.simulation.task import Observation, Task, TaskError
 
@@ -105,6 +106,7 @@ class Env:
             )
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
             self._totals = torch.zeros(2 + len(self.metrics), num_envs, device=device)
+            self._length, self._sums = self._totals[0], self._totals[1:]
             length, sum_reward, *sums = self._totals
             self.episode_metrics = {
                 "sum_reward": sum_reward,
@@ -230,11 +232,17 @@ class Env:
         if time_out is not None:
             self.time_out.copy_(time_out)
         self._totals.masked_fill_(was_done, 0.0)
-        self._totals[0] += self.action_repeat
-        self._totals[1:] += self.broken.given
+        self._length.add_(self.action_repeat)
+        self._sums.add_(self.broken.given)
+        for key, kept in self.final_observation.items():
+            kept.copy_(observed[key])
         if self.final_state is not None:
             torch.cat(self._state_parts(), 1, out=self.final_state)
-        self._restart(done, observed)
+        if host_can_ask(done) and not done.any():
+            for key, value in observed.items():
+                self.observation[key].copy_(value)
+        else:
+            self._restart(done, observed)
 
     def _state_parts(self) -> list[Tensor]:
         physics = self.physics
@@ -252,8 +260,6 @@ class Env:
                 return pool
 
         for key, value in observed.items():
-            if key in self.final_observation:
-                self.final_observation[key].copy_(value)
             torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
         self.physics.reset(done, {name: start(pool) for name, pool in self._pool.items()})
         for name, tensor in self.memory.items():

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -55,6 +56,25 @@ def _mocap_poses(model: mujoco.MjModel, num_envs: int) -> tuple[Tensor, Tensor]:
     )
 
 
+class Buffers(NamedTuple):
+    """What `mujoco.rollout` reads and writes in a call of so many substeps, float64, n worlds.
+
+    inputs:   where float32 tensors go before it, and which           pairs of target and source
+    outputs:  likewise after it
+    state:    at the beginning                                        (n, size of state)
+    held:     inputs, the same in every substep                       (n, substeps, size of inputs)
+    states:   after each substep                                      (n, substeps, size of state)
+    sensors:  of each substep                                         (n, substeps, nsensordata)
+    """
+
+    inputs: list[tuple[Tensor, Tensor]]
+    outputs: list[tuple[Tensor, Tensor]]
+    state: np.ndarray
+    held: np.ndarray
+    states: np.ndarray
+    sensors: np.ndarray
+
+
 class MujocoPhysics:
     """See `torch_ppo.simulation.physics` for the contract.
 
@@ -91,7 +111,7 @@ class MujocoPhysics:
 
         self._sensors = sensor_slices(model)
         self._models = [model] * num_envs
-        self._buffers: dict[int, tuple[np.ndarray, ...]] = {}
+        self._buffers: dict[int, Buffers] = {}
         self._use_threads(1)
         self._threads_chosen = False
 
@@ -115,8 +135,8 @@ class MujocoPhysics:
         if num_threads > 1:
             self._use_threads(num_threads)
 
-    def _buffers_for(self, num_substeps: int) -> tuple[Tensor, ...]:
-        """float64 state in, controls, states out, sensors out, allocated at the first call for this number."""
+    def _buffers_for(self, num_substeps: int) -> Buffers:
+        """Allocated at the first call for this number."""
         if num_substeps not in self._buffers:
             model, n = self.model, self.num_envs
             shapes = (
@@ -125,35 +145,40 @@ class MujocoPhysics:
                 (n, num_substeps, self._state.shape[1]),
                 (n, num_substeps, model.nsensordata),
             )
-            self._buffers[num_substeps] = tuple(torch.zeros(shape, dtype=torch.float64) for shape in shapes)
+            state, held, states, sensors = (torch.zeros(shape, dtype=torch.float64) for shape in shapes)
+            parts = [x.flatten(1) for x in self._held.values()]
+            spaces = held.split([x.shape[1] for x in parts], dim=2)
+            inputs = [(state, self._state), *((space, x[:, None]) for space, x in zip(spaces, parts, strict=True))]
+            outputs = [(self._state, states[:, -1]), (self.sensordata, sensors[:, -1])]
+            self._buffers[num_substeps] = Buffers(
+                [(target, source) for target, source in inputs if target.numel()],
+                [(target, source) for target, source in outputs if target.numel()],
+                *(x.numpy() for x in (state, held, states, sensors)),
+            )
         return self._buffers[num_substeps]
 
     def step(self, num_substeps: int) -> None:
-        state, ctrl, states, sensors = self._buffers_for(num_substeps)
-        state.copy_(self._state)
-        first = 0
-        for tensor in self._held.values():
-            size = tensor[0].numel()
-            ctrl[:, :, first : first + size].copy_(tensor.flatten(1)[:, None])
-            first += size
+        buffers = self._buffers_for(num_substeps)
+        for target, source in buffers.inputs:
+            target.copy_(source)
         if not self._threads_chosen:
             self._choose_threads(num_substeps)
         self._simulate(num_substeps)
-        self._state.copy_(states[:, -1])
-        self.sensordata.copy_(sensors[:, -1])
+        for target, source in buffers.outputs:
+            target.copy_(source)
 
     def _simulate(self, num_substeps: int) -> None:
         """From the buffers of this number of substeps, into them."""
-        state, ctrl, states, sensors = self._buffers_for(num_substeps)
+        buffers = self._buffers_for(num_substeps)
         self._rollout.rollout(
             self._models,
             self._datas,
-            state.numpy(),
-            ctrl.numpy(),
+            buffers.state,
+            buffers.held,
             control_spec=self._held_spec,
             nstep=num_substeps,
-            state=states.numpy(),
-            sensordata=sensors.numpy(),
+            state=buffers.states,
+            sensordata=buffers.sensors,
             skip_checks=True,
             chunk_size=self._chunk,
         )
