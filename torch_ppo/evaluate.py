@@ -4,6 +4,7 @@ python -m torch_ppo.evaluate runs/cartpole-...
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.physics import overflow_in_words
 from torch_ppo.simulation.task import Task
 
 __all__ = ["Evaluation", "evaluate"]
@@ -124,6 +126,8 @@ def evaluate(
             evaluator.advance()
         lengths.append(evaluator.lengths.cpu().clone())  # the next round counts in the same tensor
         totals.append({name: total.cpu().clone() for name, total in evaluator.totals().items()})
+    if overflowed := evaluator.overflowed_envs():
+        warnings.warn(overflow_in_words(overflowed, "envs"), stacklevel=2)
     metrics = {name: torch.cat([total[name] for total in totals])[:episodes] for name in totals[0]}
     return Evaluation(acting.name, metrics.pop("reward"), torch.cat(lengths)[:episodes], metrics)
 

@@ -32,6 +32,7 @@ from torch_ppo.settings.config import Config
 from torch_ppo.settings.plan import summary, time_needed
 from torch_ppo.settings.signature import with_settings
 from torch_ppo.simulation.env import RandomizationFn
+from torch_ppo.simulation.physics import overflow_in_words
 from torch_ppo.simulation.task import Task
 
 __all__ = ["train"]  # what `help` shows
@@ -172,13 +173,8 @@ def evaluated(state: TrainingState) -> Metrics:
 
 def warnings_in(metrics: Metrics) -> list[str]:
     """What a report should say in words."""
-    told = []
-    if metrics.get("training/overflowed_envs"):
-        told.append(
-            f"warning: {metrics['training/overflowed_envs']:.0f} envs have exceeded a buffer of MuJoCo Warp and lost "
-            "contacts or constraints; raise the task's nconmax or njmax"
-        )
-    return told
+    counted = {"envs": metrics.get("training/overflowed_envs"), "eval envs": metrics.get("eval/overflowed_envs")}
+    return [f"warning: {overflow_in_words(int(number), which)}" for which, number in counted.items() if number]
 
 
 @with_settings

@@ -8,6 +8,7 @@ import torch
 
 from tools import size_buffers
 from tools.size_buffers import Demand, SizeArguments, judge, recommend
+from torch_ppo import evaluate
 from torch_ppo.envs import make_task
 from torch_ppo.running.checkpoint import save_checkpoint
 from torch_ppo.running.training_state import TrainingState
@@ -159,3 +160,22 @@ def test_training_reports_overflow(monkeypatch, sizes, overflowed):
     warnings = warnings_in(reports[-1])
     assert len(warnings) == (found > 0)
     assert not found or f"{found:.0f} envs have exceeded a buffer of MuJoCo Warp" in warnings[0]
+
+
+def test_evaluation_reports_overflow():
+    """The eval envs have buffers of their own."""
+    reports = []
+    settings = {**SETTINGS, "num_evals": 2, "run_evals": True, "num_eval_envs": 6, "episode_length": 3}
+    task = Still()
+    task.njmax = 32
+    short = Still()  # njmax 16: rows do not fit where the box lies
+    short.nconmax = 8
+    _, _, metrics = train(
+        task, eval_env=short, **settings, progress_fn=lambda step, metrics: reports.append(warnings_in(metrics))
+    )
+    assert metrics["eval/overflowed_envs"] == 3
+    assert len(reports) == 2
+    for warnings in reports:
+        assert "3 eval envs have exceeded a buffer of MuJoCo Warp" in warnings[-1]
+    with pytest.warns(UserWarning, match="3 envs have exceeded a buffer of MuJoCo Warp"):
+        evaluate(lambda seen: torch.zeros(6, 1), short, episodes=6, physics="warp", episode_length=3)

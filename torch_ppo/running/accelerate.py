@@ -41,8 +41,12 @@ def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
 
 @contextlib.contextmanager
 def torch_left_as_it_was() -> Iterator[None]:
-    """Leaves the caller's random numbers, number of threads and precision; inside, gradients are on, as learning needs."""
+    """Leaves the caller's random numbers, number of threads, precision and current CUDA device as they were.
+
+    Inside, gradients are on, as learning needs.
+    """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    cuda_device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         try:
             yield
@@ -50,6 +54,8 @@ def torch_left_as_it_was() -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
+            if torch.cuda.is_initialized():
+                torch.cuda.set_device(cuda_device)
 
 
 def compiled(function: Callable) -> Callable:

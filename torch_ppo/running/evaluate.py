@@ -75,6 +75,10 @@ class Evaluator:
         lengths = self.lengths.to(torch.float32).clamp(min=1.0)
         return {name: total / lengths if name.endswith("per_step") else total for name, total in self.sums.items()}
 
+    def overflowed_envs(self) -> int:
+        """How many envs have exceeded a buffer of MuJoCo Warp so far. Reads from the device."""
+        return int(self.env.physics.overflow.ne(0).sum())
+
     def run_episodes(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sums over the episode of the reward and each metric, and its length in env steps; each `(num_envs,)`.
 
@@ -108,6 +112,9 @@ class Evaluator:
         if broken > self.broken_before:
             metrics["eval/broken_envs"] = float(broken - self.broken_before)
         self.broken_before = broken
+        overflowed = self.overflowed_envs()
+        if overflowed:
+            metrics["eval/overflowed_envs"] = float(overflowed)
         metrics["eval/epoch_eval_time"] = seconds
         metrics["eval/sps"] = self.env.episode_length * self.env.num_envs / seconds
         metrics["eval/walltime"] = self.walltime

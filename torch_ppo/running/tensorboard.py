@@ -26,7 +26,7 @@ LAYOUT = {
         "explained variance": ["Multiline", ["^training/explained_variance"]],
         "gradient norm": ["Multiline", ["^training/grad_norm"]],
         "standard deviation": ["Multiline", ["^training/policy_dist_mean_std"]],
-        "broken envs": ["Multiline", ["^training/broken", "^training/overflowed_envs"]],
+        "broken envs": ["Multiline", ["^training/broken", "^(training|eval)/overflowed_envs"]],
     },
     "speed": {"env steps per second": ["Multiline", ["^training/sps", "^eval/sps"]]},
 }

@@ -130,6 +130,8 @@ class TrainingState:
         self.device = torch.device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
+        else:
+            torch.cuda.set_device(self.device)  # a task, or torch's capture, may say "cuda" and mean this one
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
         self.generators = make_generators(config.seed, self.device)
@@ -222,8 +224,8 @@ class TrainingState:
             auto_reset=auto_reset,
             random_episode_phase=random_episode_phase,
             engine=config.physics,
-            # Within a recorded unroll the physics is part of that graph, and there is no graph inside another.
-            capture=config.capture == "physics",
+            # Within a recorded unroll it is part of that; the recording of its own is for resets.
+            capture=config.capture != "none",
             randomization_fn=randomization_fn,
             keep_final=keep_final,
             max_state=config.max_state,

@@ -5,6 +5,7 @@ On the CPU, Warp's own recording is replayed in C++, bit-identical to eager laun
 
 import contextlib
 import gc
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -17,15 +18,64 @@ CAPTURE_MODE = "relaxed"
 WARMUP_RUNS = 3
 
 
+class _Thread(threading.local):
+    recordings = 0
+
+
+_thread = _Thread()
+
+
+def in_a_recording() -> bool:
+    """Whether this thread is recording a function as a CUDA graph, or warming it up for that.
+
+    What has a graph of its own then launches its work one by one, for there is no graph inside another.
+    """
+    return _thread.recordings > 0
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Inside, `in_a_recording` is true in this thread."""
+    _thread.recordings += 1
+    try:
+        yield
+    finally:
+        _thread.recordings -= 1
+
+
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
     """An array or graph that dies during a capture can break it."""
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong first: whatever ends a capture that has failed raises in turn, and says only that it has."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def on_torch_stream(device: torch.device) -> contextlib.AbstractContextManager:
+    """Inside, Warp launches on the stream that is torch's current one on `device`.
+
+    Warp has a stream of its own, which CUDA keeps in order with the legacy default stream, and that is torch's default
+    one: there, nothing is to be done. All other streams of torch's would race with Warp's. Nor is anything to be done
+    in a recording, which has put both on one stream.
+    """
+    if device.type != "cuda" or in_a_recording():
+        return contextlib.nullcontext()
+    stream = torch.cuda.current_stream(device)
+    if stream == torch.cuda.default_stream(device):
+        return contextlib.nullcontext()
+    return wp.ScopedStream(wp.stream_from_torch(stream))
 
 
 def capture_warp(function: Callable[[], None], device: wp.Device) -> Callable[[], None]:
@@ -41,7 +91,9 @@ def capture_warp(function: Callable[[], None], device: wp.Device) -> Callable[[]
             with no_garbage_collection(), wp.ScopedCapture(device=device) as recorded:
                 function()
         except Exception as error:
-            raise RuntimeError(f"{function.__qualname__} could not be captured on {device}: {error}") from error
+            raise RuntimeError(
+                f"{function.__qualname__} could not be captured on {device}: {first_cause(error)}"
+            ) from error
 
     def replay() -> None:
         with wp.ScopedDevice(device):
@@ -64,8 +116,14 @@ def capture_cuda(
     for generator in generators:
         if generator.device.type == "cuda":
             graph.register_generator_state(generator)
-    stream.wait_stream(torch.cuda.current_stream(device))
+    before = torch.cuda.current_stream(device)
+    stream.wait_stream(before)
+    warp_graphs: list[wp.Graph] = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(recording())
+        stack.enter_context(torch.cuda.device(device))
+        # A capture that fails leaves torch on its stream.
+        stack.enter_context(torch.cuda.stream(before))
         if with_warp:
             # Warp finds a running capture by this very object. Entered before any capture, for it waits for an event.
             warp_stream = wp.stream_from_torch(stream)
@@ -78,25 +136,47 @@ def capture_cuda(
         try:
             with torch.cuda.graph(graph, stream=stream, capture_error_mode=CAPTURE_MODE):
                 if with_warp:
-                    with warp_joins_capture(warp_stream):
+                    with warp_joins_capture(warp_stream, warp_graphs):
                         function()
                 else:
                     function()
         except Exception as error:
             raise RuntimeError(
-                f"{function.__qualname__} could not be captured on {device}: {error}; "
+                f"{function.__qualname__} could not be captured on {device}: {first_cause(error)}; "
                 "with --capture physics only the physics is"
             ) from error
     torch.cuda.synchronize(device)
-    return graph.replay
+
+    def replay() -> None:
+        graph.replay()
+
+    # Warp's object keeps its kernels, and buffers of deterministic ones, where torch's graph expects them.
+    replay.keeps = (*warp_graphs, stream)
+    return replay
 
 
 @contextlib.contextmanager
-def warp_joins_capture(stream: wp.Stream) -> Iterator[None]:
-    """Tells Warp that torch is capturing on `stream`: without that its while-loops would try to synchronise."""
+def warp_joins_capture(stream: wp.Stream, graphs: list[wp.Graph]) -> Iterator[None]:
+    """Tells Warp that torch is capturing on `stream`: without that its while-loops would try to synchronise.
+
+    What Warp made of it is added to `graphs`. Raises RuntimeError if another capture is under way at the end: torch
+    tells its graph's memory and random numbers from others by the capture's id, and Warp ends and resumes captures
+    around loops.
+    """
     mode = getattr(wp.CaptureMode, CAPTURE_MODE.upper())
     wp.capture_begin(stream=stream, external=True, force_module_load=False, capture_mode=mode)
+    id_at_first = capture_id(stream)
     try:
         yield
-    finally:
-        wp.capture_end(stream=stream)
+        if capture_id(stream) != id_at_first:
+            raise RuntimeError("Warp's loops have changed the capture's id, so torch's memory would not belong to it")
+    except BaseException:
+        with contextlib.suppress(Exception):  # it only says that the capture has failed
+            wp.capture_end(stream=stream)
+        raise
+    graphs.append(wp.capture_end(stream=stream))
+
+
+def capture_id(stream: wp.Stream) -> int:
+    """CUDA's number of the capture that is under way on `stream`; 0 if there is none."""
+    return wp._src.context.runtime.core.wp_cuda_stream_get_capture_id(stream.cuda_stream)

@@ -157,6 +157,14 @@ def normalize_quaternions(physics: Physics) -> None:
             quaternion /= torch.where(length == 0, 1.0, length)
 
 
+def overflow_in_words(number: int, which: str) -> str:
+    """What is said where `number` of the envs called `which` have exceeded a buffer."""
+    return (
+        f"{number} {which} have exceeded a buffer of MuJoCo Warp and lost contacts or constraints; raise the task's "
+        "nconmax or njmax"
+    )
+
+
 def masked_write(mask: Tensor, value: Tensor | float, target: Tensor) -> None:
     """target[mask] = value[mask], in place and without an index list; `mask` `(num_envs,)`."""
     mask = mask.view(-1, *[1] * (target.dim() - 1))

@@ -3,7 +3,8 @@
 The tensors are views of Warp's arrays: nothing is copied between the simulator and torch.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Hashable, Mapping
 
 import mujoco
 import mujoco_warp as mjw
@@ -11,7 +12,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from torch_ppo.simulation.capture import capture_warp
+from torch_ppo.simulation.capture import capture_warp, in_a_recording, on_torch_stream
 from torch_ppo.simulation.kernels import compiling_is_said
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, with_derived_fields
@@ -40,6 +41,8 @@ class WarpPhysics:
         nconmax: int | None = None,
         njmax: int | None = None,
     ) -> None:
+        if device.type == "cuda" and device.index is None:  # Warp wants to know which one
+            device = torch.device("cuda", torch.cuda.current_device())
         self.model, self.num_envs, self.device = model, num_envs, device
         if device.type == "cuda" and not wp.is_cuda_available():
             raise PhysicsError(
@@ -67,45 +70,48 @@ class WarpPhysics:
         self._warmstart = wp.to_torch(data.qacc_warmstart)
         self._overflow = wp.to_torch(data.overflow)
         self._sensors = sensor_slices(model)
-        self._steps: dict[int, object] = {}
-        self._forward = None
+        self._replays: dict[Hashable, Callable[[], None]] = {}
+        self._launched: set[Hashable] = set()
 
-    def _ready(self, function: object) -> object:
-        """`function`, recorded if wanted, with the state that its trial run changed put back."""
-        if not self._capture:
-            return function
+    def _recorded(self, function: Callable[[], None]) -> Callable[[], None]:
+        """`function`, recorded, with the state that its trial run changed put back."""
         before = {name: tensor.clone() for name, tensor in self.state().items()}
         replay = capture_warp(function, self._warp_device)
         for name, tensor in self.state().items():
             tensor.copy_(before[name])
         return replay
 
+    def _run(self, name: Hashable, function: Callable[[], None]) -> None:
+        """Runs `function`, which has this name; as a recording of its own, made at the first time, if wanted.
+
+        Within somebody else's recording it is launched as it is, to become part of that.
+        """
+        first = name not in self._launched
+        with (
+            compiling_is_said() if first else contextlib.nullcontext(),
+            on_torch_stream(self.device),
+            wp.ScopedDevice(self._warp_device),
+        ):
+            if self._capture and not in_a_recording():
+                if name not in self._replays:
+                    self._replays[name] = self._recorded(function)
+                self._replays[name]()
+            else:
+                function()
+        self._launched.add(name)
+
     def step(self, num_substeps: int) -> None:
-        if num_substeps not in self._steps:
+        def substeps() -> None:
+            for _ in range(num_substeps):
+                mjw.step(self._model, self._data)
 
-            def substeps() -> None:
-                with wp.ScopedDevice(self._warp_device):
-                    for _ in range(num_substeps):
-                        mjw.step(self._model, self._data)
-
-            with compiling_is_said():
-                self._steps[num_substeps] = self._ready(substeps)
-                self._steps[num_substeps]()
-        else:
-            self._steps[num_substeps]()
+        self._run(num_substeps, substeps)
 
     def forward(self) -> None:
-        if self._forward is None:
+        def forward() -> None:
+            mjw.forward(self._model, self._data)
 
-            def forward() -> None:
-                with wp.ScopedDevice(self._warp_device):
-                    mjw.forward(self._model, self._data)
-
-            with compiling_is_said():
-                self._forward = self._ready(forward)
-                self._forward()
-        else:
-            self._forward()
+        self._run("forward", forward)
 
     @property
     def qfrc_applied(self) -> Tensor:
@@ -117,7 +123,7 @@ class WarpPhysics:
 
     def _force(self, name: str) -> Tensor:
         """An applied force, part of a start state from its first use on."""
-        if name not in self._used_forces and self._steps:
+        if name not in self._used_forces and self._launched - {"forward"}:
             raise PhysicsError(f"{name} must first be used before the first step, in the task's start or apply")
         return self._used_forces.setdefault(name, self._forces[name])
 
@@ -139,7 +145,7 @@ class WarpPhysics:
         return self._overflow & CAPACITY_BITS
 
     def set_model_fields(self, fields: ModelFields) -> None:
-        if self._steps or self._forward:
+        if self._launched:
             raise RuntimeError("model fields must be set before the first step: recorded graphs keep the old ones")
         for name, value in with_derived_fields(self.model, self.num_envs, fields).items():
             shared = getattr(self._model, name, None)
