@@ -268,6 +268,7 @@ def test_unroll_capture_needs_cuda():
 
 
 @CUDA
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Synchronization debug mode")
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 def test_a_training_step_never_waits_for_the_device(compile):
     torch._dynamo.reset()
@@ -290,3 +291,36 @@ def test_resume_of_a_recorded_run(differences):
     resumed = make_state("cuda", "unroll")
     resumed.load_checkpoint(saved)
     torch.testing.assert_close(train(resumed, 2), expected, rtol=1e-3, atol=1e-3)
+
+
+@CUDA
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_replay_uses_no_memory_but_its_own(variant):
+    """After recording, whatever memory is free is filled with NaN; graphs that wrote or read there would show it.
+
+    torch finds the memory of a graph under way by the capture's id, and Warp ends and resumes captures around loops.
+    """
+    expected = train(make_state("cuda", "none", variant))
+    state = make_state("cuda", "unroll", variant)
+    torch.cuda.synchronize()
+    for size in [2**k for k in range(9, 27)]:
+        blocks = [torch.full((size // 4,), torch.nan, device="cuda") for _ in range(64 if size < 2**22 else 8)]
+        del blocks
+    kept = [torch.full((2**18,), torch.nan, device="cuda") for _ in range(256)]
+    torch.cuda.synchronize()
+    found = train(state)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert all(x.isnan().all() for x in kept), "a graph wrote into memory that is not its own"
+    del kept
+
+
+@CUDA
+def test_training_on_a_stream_of_the_callers(differences):
+    """Warp's launches follow torch's current stream."""
+    expected = train(make_state("cuda", "physics"))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = train(make_state("cuda", "physics"))
+    torch.cuda.synchronize()
+    assert differences(found, expected) == []

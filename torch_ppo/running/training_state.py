@@ -193,6 +193,8 @@ class TrainingState:
         if not (config.compile or record):
             return
         before = self.checkpoint()
+        eval_env = self.evaluator.env.state() if self.evaluator else {}
+        eval_env_before = clone(eval_env)
         if config.compile:
             compile_parts(self.collector, self.learner)
         self.collector.unroll()
@@ -201,6 +203,7 @@ class TrainingState:
             record_graphs(self.collector, self.learner, self.evaluator, self.generators, self.device)
         self.collector.evidence.take()
         self.load_checkpoint(before)
+        copy_into(eval_env, eval_env_before)  # no part of a checkpoint, but its counts are reported
 
     def _make_env(
         self,

@@ -47,7 +47,6 @@ def recording() -> Iterator[None]:
 def no_garbage_collection() -> Iterator[None]:
     """An array or graph that dies during a capture can break it."""
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
@@ -132,6 +131,7 @@ def capture_cuda(
             for _ in range(WARMUP_RUNS):
                 function()
         torch.cuda.synchronize(device)
+        gc.collect()  # frees what the warm-up left in cycles
         stack.enter_context(no_garbage_collection())
         try:
             with torch.cuda.graph(graph, stream=stream, capture_error_mode=CAPTURE_MODE):
