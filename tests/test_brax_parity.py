@@ -389,7 +389,7 @@ def make_training_env(case: Case, config: Config) -> Env:
 def recorded_noise(step: Case, *, collecting: bool, learning: bool) -> RecordedNoise:
     """The noise that one training step draws."""
     actions = step["in/action_noise"] if collecting else ()  # (U, T, N, A)
-    entropies = step["in/entropy_noise"].flatten(0, 1) if learning else ()  # (E * M, T, B, A)
+    entropies = step["in/entropy_noise"] if learning else ()  # (E, M, T, B, A), drawn once per pass
     return RecordedNoise([*actions, *entropies], step["in/permutations"] if learning else ())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_ppo.formulas import losses, schedules
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
+from torch_ppo.learning.adam import adam_step
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
 from torch_ppo.learning.prepare import Preparation
@@ -88,12 +89,14 @@ class Learner:
     flat:          all parameters of policy and value network, in this order     (num_parameters,)
     order:         sequences of each minibatch of the pass under way, int64,
                    or transitions, whose index is step * num_unrolls + sequence  (num_minibatches, batch_size)
+    entropy_noise: of the same pass                              (num_minibatches, *minibatch_shape, action_dim)
     row:           SGD steps since the training step began, int64                (1,)
     sgd_steps:     SGD steps of the run before this training step, int64         (1,)
     stopped:       1 once the KL has exceeded its target in this training step   ()
     metrics:       of every SGD step of the training step, columns `METRICS`     (updates * minibatches, len(METRICS))
     learning_rate, clipping_epsilon, entropy_cost: tensors, which schedules change on the device
     prepare_batch: what happens before the passes
+    fused_adam:    by torch's kernel; else by `adam_step`, which is faster where it is compiled for CUDA
     """
 
     def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise) -> None:
@@ -123,6 +126,10 @@ class Learner:
             "exp_avg_sq": torch.zeros_like(self.flat),
         }
         self.order = torch.zeros(config.num_minibatches, config.batch_size, device=device, dtype=torch.int64)
+        self.entropy_noise = torch.zeros(
+            config.num_minibatches, *config.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
+        )
+        self.fused_adam = True
         self.row, self.sgd_steps = (torch.zeros(1, device=device, dtype=torch.int64) for _ in range(2))
         self.stopped = torch.zeros((), device=device, dtype=torch.float32)
         if config.target_kl is not None:
@@ -215,17 +222,16 @@ class Learner:
         gradients = torch.autograd.grad(total_loss, self.parameters)
         return torch.cat([gradient.flatten() for gradient in gradients]), metrics
 
-    def clipped_gradient(self, members: Tensor, entropy_noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of a minibatch.
-
-        members:        its sequences or transitions, int64    (batch_size,)
-        entropy_noise:                                         (*minibatch_shape, action_dim)
+    def clipped_gradient(self) -> tuple[Tensor, Tensor]:
+        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of the minibatch whose turn it is.
 
         Sets what follows a schedule or the KL. Nothing but torch operations, so that it can be compiled.
         """
         config = self.config
         if self.scheduled:
             self.follow_schedules()
+        minibatch = self.row % config.num_minibatches
+        members, entropy_noise = (x.index_select(0, minibatch)[0] for x in (self.order, self.entropy_noise))
         gradient, metrics = self.gradients(*self.minibatch(members), entropy_noise)
         with torch.no_grad():
             self._follow_kl(metrics)
@@ -235,19 +241,31 @@ class Learner:
             rest = torch.stack([norm, self.learning_rate, self.stopped.to(norm.dtype)])
             return gradient, torch.cat([metrics, rest])
 
-    def sgd_step(self) -> None:
-        """One minibatch: gradient and Adam."""
-        config = self.config
-        members = self.order.index_select(0, self.row % config.num_minibatches)[0]
-        entropy_noise = self.noise.normal(*config.minibatch_shape, self.batch.raw_action.shape[-1])
-        self.flat.grad, metrics = self.clipped_gradient(members, entropy_noise)
-        self.optimizer.step()
+    @torch.no_grad()
+    def finish_sgd_step(self, gradient: Tensor, metrics: Tensor) -> None:
+        """Adam, and on to the next minibatch."""
+        if self.fused_adam:
+            self.flat.grad = gradient
+            self.optimizer.step()
+        else:
+            skip = None if self.config.target_kl is None else self.stopped
+            moments = self.optimizer.state[self.flat]
+            adam_step(self.flat, gradient, **moments, learning_rate=self.learning_rate, skip=skip)
         self.metrics.index_copy_(0, self.row, metrics[None])
         self.row.add_(1).remainder_(len(self.metrics))  # what records a graph makes more passes than a training step
 
-    def sgd_pass(self) -> None:
-        """One pass over the batch, in a new random order of its sequences or transitions."""
+    def sgd_step(self) -> None:
+        """One minibatch: gradient and Adam."""
+        self.finish_sgd_step(*self.clipped_gradient())
+
+    def begin_pass(self) -> None:
+        """Draws a new random order of the batch's sequences or transitions, and the noise of the pass."""
         self.order.copy_(self.noise.permutation(self.order.numel()).view_as(self.order))
+        self.entropy_noise.copy_(self.noise.normal(*self.entropy_noise.shape))
+
+    def sgd_pass(self) -> None:
+        """One pass over the batch."""
+        self.begin_pass()
         for _ in range(self.config.num_minibatches):
             self.sgd_step()
 

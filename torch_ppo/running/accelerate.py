@@ -77,6 +77,8 @@ def compile_parts(collector: Collector, learner: Learner) -> None:
         learner.clipped_gradient = compiled(learner.clipped_gradient)
     else:
         learner.minibatch_loss = compiled(learner.minibatch_loss)
+    learner.fused_adam = False
+    learner.finish_sgd_step = compiled(learner.finish_sgd_step)
 
 
 def record_graphs(
