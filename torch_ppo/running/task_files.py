@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mujoco
 
+from torch_ppo.simulation.included import find_assets
 from torch_ppo.simulation.task import Task
 
 LARGEST_COPY = 1_000_000  # bytes of a mesh or texture; of larger ones the hash is kept
@@ -103,6 +104,8 @@ def _dependencies(mjcf: Path) -> Iterator[Path]:
         path = Path(name) if Path(name).is_absolute() else mjcf.parent / name
         if path.is_file():
             yield path.resolve()
+    # MuJoCo's list has included files' assets where they are not; of those that it loses ours has them.
+    yield from find_assets(mujoco.MjSpec.from_file(str(mjcf)), mjcf)
 
 
 def changed(then: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.simulation.included import find_assets
 
 
 class Physics(Protocol):
@@ -89,8 +90,11 @@ def load_spec(mjcf: Path | str) -> mujoco.MjSpec:
         raise PhysicsError("a task's mjcf is the path of a file; for a text, let make_model return the compiled model")
     if not Path(mjcf).is_file():
         raise PhysicsError(f"there is no model file {mjcf}")
+    path = Path(mjcf).absolute()
     with _complaints_about(mjcf):
-        return mujoco.MjSpec.from_file(str(mjcf))
+        spec = mujoco.MjSpec.from_file(str(path))
+    find_assets(spec, path)
+    return spec
 
 
 def compile_spec(spec: mujoco.MjSpec, mjcf: Path | str) -> mujoco.MjModel:
@@ -109,7 +113,19 @@ def _complaints_about(mjcf: Path | str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise PhysicsError(f"{mjcf} does not compile: {error}") from None
+        raise PhysicsError(f"{mjcf} does not compile: {_in_one_line(error, mjcf)}") from None
+
+
+def _in_one_line(error: ValueError, mjcf: Path | str) -> str:
+    """MuJoCo's complaint; where it is about a file, how MuJoCo looks for files."""
+    said = " ".join(str(error).removeprefix("Error: ").split())
+    if "opening file" not in said:
+        return said
+    return (
+        f"{said}; files are looked for from the folder of {Path(mjcf).name}, under the meshdir or texturedir that is read "
+        'last: repeat it there after the includes (<compiler meshdir="../robot/assets"/>), or attach the robot, which keeps '
+        'its own (<asset><model name="robot" file="../robot/robot.xml"/></asset> and <attach model="robot" prefix="robot/"/>)'
+    )
 
 
 def sensor_slices(model: mujoco.MjModel) -> dict[str, slice]:
