@@ -150,8 +150,7 @@ def measure_rates(state: TrainingState, arguments: BenchArguments) -> dict[str, 
         for _ in range(policy_steps):
             action.uniform_(-1.0, 1.0)
             for _ in range(config.action_repeat):
-                env.task.apply(env.physics, env.memory, action)
-                env.physics.step(env.num_substeps)
+                env.simulate(action)
 
     steps = config.env_step_per_training_step
     rates = {"physics": measure(physics, steps, arguments, device)}

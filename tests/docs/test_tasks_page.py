@@ -58,7 +58,8 @@ def test_the_page_as_written(tmp_path, monkeypatch, capsys):
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
 
-    assert seen == "arm.xml arm.py arm.toml sh python python shaky_arm.py sh upright.py sh sh sh".split()
+    expected = "arm.xml arm.py arm.toml sh python python shaky_arm.py sh sprung_arm.py sh upright.py sh sh sh"
+    assert seen == expected.split()
     output = capsys.readouterr().out
     rewards = [float(reward) for reward in re.findall(r"steps .*reward (\S+) ±", output)][:4]
     assert rewards[0] < 10 and max(rewards) > 40, rewards

@@ -79,6 +79,8 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         task.start(physics, memory, own)
         if task.apply(physics, memory, action) is not None:
             fail("apply", "returns something, but must write it: physics.ctrl.copy_(controls)")
+        if task.each_substep(physics, memory, action) is not None:
+            fail("each_substep", "returns something, but must write it: physics.ctrl.copy_(controls)")
         task.after_step(physics, memory, action)
         physics.forward()
         observed = task.observe(physics, memory)

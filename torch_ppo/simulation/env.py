@@ -76,6 +76,7 @@ class Env:
         if randomization_fn is not None:
             self.physics.set_model_fields(randomization_fn(self.physics, generator))
         self.num_substeps = self._substeps_per_control()
+        self._has_each_substep = type(task).each_substep is not Task.each_substep
         self.action_dim = task.action_dim(self.physics)
         self.memory = task.make_memory(num_envs, device)
         if task.num_random:
@@ -194,10 +195,19 @@ class Env:
             self._source.random_(self.num_envs, generator=self.generator)
         for repeat in range(1, self.action_repeat + 1):
             self._draw()
-            self.task.apply(self.physics, self.memory, action)
-            self.physics.step(self.num_substeps)
+            self.simulate(action)
             self.after_physics(action, repeat == 1, repeat == self.action_repeat)
         return self.seen, self.reward, self.done
+
+    def simulate(self, action: Tensor) -> None:
+        """The physics of one env step: the task turns `action` into controls, once or before every substep."""
+        self.task.apply(self.physics, self.memory, action)
+        if not self._has_each_substep:
+            self.physics.step(self.num_substeps)
+            return
+        for _ in range(self.num_substeps):
+            self.task.each_substep(self.physics, self.memory, action)
+            self.physics.step(1)
 
     def after_physics(self, action: Tensor, first: bool, last: bool) -> None:
         """What follows the physics of one of the action's repeats: reward, and at the last the rules of an episode.

@@ -207,7 +207,9 @@ class MujocoPhysics:
         """An applied force, held from its first use on."""
         if name not in self._held:
             if self._buffers:
-                raise PhysicsError(f"{name} must first be used before the first step, in the task's start or apply")
+                raise PhysicsError(
+                    f"{name} must first be used before the first step, in the task's start, apply or each_substep"
+                )
             self._held[name] = torch.zeros(self.num_envs, *shape)
             self._held = {held: self._held[held] for held in HELD if held in self._held}
         return self._held[name]

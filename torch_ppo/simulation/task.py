@@ -96,6 +96,13 @@ class Task:
         """Turns the action `(num_envs, action_dim)` into controls."""
         physics.ctrl.copy_(action)
 
+    def each_substep(self, physics: Physics, memory: Memory, action: Tensor) -> None:
+        """Writes controls or applied forces before every timestep of the physics, after `apply`: laws at physics rate.
+
+        Such as a torque of an angle and a velocity. Where a task does not define it, the physics takes all timesteps of
+        an env step in one call. Sensors are those of the timestep before; `qpos` and `qvel` are new.
+        """
+
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         """Advances `memory` after the physics has stepped."""
 

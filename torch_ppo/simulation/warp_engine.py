@@ -124,7 +124,9 @@ class WarpPhysics:
     def _force(self, name: str) -> Tensor:
         """An applied force, part of a start state from its first use on."""
         if name not in self._used_forces and self._launched - {"forward"}:
-            raise PhysicsError(f"{name} must first be used before the first step, in the task's start or apply")
+            raise PhysicsError(
+                f"{name} must first be used before the first step, in the task's start, apply or each_substep"
+            )
         return self._used_forces.setdefault(name, self._forces[name])
 
     def start_parts(self) -> dict[str, Tensor]:
