@@ -29,6 +29,7 @@ from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.environment import check_trusted, locate_task, what_changed
+from torch_ppo.running.fit import actions_in_words, task_misfit
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.running.spellings import rename
 from torch_ppo.settings.config import Config
@@ -133,11 +134,10 @@ def make_player(arguments: PlayArguments) -> Played:
 def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
     """PlayError if the policy was not made for observations and actions as in `env`."""
     if policy.observation_sizes is not None:
-        if (policy.observation_sizes, policy.action_dim) != (env.observation_sizes, env.action_dim):
-            raise PlayError(
-                f"{policy.path} observes {policy.observation_sizes} and has {policy.action_dim} actions, but {name} "
-                f"gives {env.observation_sizes} and takes {env.action_dim}"
-            )
+        saved = (policy.observation_sizes, policy.action_dim)
+        misfit = task_misfit(saved, (env.observation_sizes, env.action_dim), Path(name).name)
+        if misfit:
+            raise PlayError(f"{policy.path} does not fit: {'; '.join(misfit)}")
         return
     try:  # an exported policy does not say; it shows
         shape = tuple(policy(env.observation).shape)
@@ -145,8 +145,8 @@ def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
         shape = None
     if shape != (env.num_envs, env.action_dim):
         raise PlayError(
-            f"{policy.path} does not fit: the task has an observation of "
-            f"{env.observation_sizes[policy.key_in(env.observation)]} and {env.action_dim} actions"
+            f"{policy.path} does not fit: {Path(name).name} has an observation of "
+            f"{env.observation_sizes[policy.key_in(env.observation)]} and takes {actions_in_words(env.action_dim)}"
         )
 
 

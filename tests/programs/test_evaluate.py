@@ -210,7 +210,9 @@ def test_policy_of_another_task(tmp_path):
     state = TrainingState(config, ToyTask())
     save_checkpoint(state.checkpoint(), tmp_path / "toy.pt")
     export_policy(state.agent, tmp_path / "policy.pt")
-    with pytest.raises(torch_ppo.UserError, match="observation"):
+    with pytest.raises(
+        torch_ppo.UserError, match="it observes state 5, but pendulum_swingup gives state 3; it has 2 actions"
+    ):
         torch_ppo.evaluate(tmp_path / "toy.pt", "pendulum_swingup", episodes=2)
     with pytest.raises(torch_ppo.UserError, match=r"policy.pt does not fit the task, which has an observation of 3"):
         torch_ppo.evaluate(tmp_path / "policy.pt", "pendulum_swingup", episodes=2)

@@ -24,7 +24,7 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
         ({"environment": None}, "environment is None, but must be a torch_ppo.Task, or the name of one"),
         ({"environment": object()}, "environment is <object .* but must be a torch_ppo.Task"),
         ({"eval_env": Cartpole}, "eval_env is the class Cartpole"),
-        ({"eval_env": ToyTask()}, r"eval_env observes \{'state': 5\} and takes 2 actions, but the environment"),
+        ({"eval_env": ToyTask()}, r"eval_env gives state 5 and takes 2 actions, but the environment gives"),
         ({"env": "ant"}, "env = 'ant' has no effect beside the environment 'cartpole'"),
         ({"restore_params": ({}, {})}, r"restore_params is not \(normalizer, policy, value\)"),
         ({"restore_params": ({}, {}, None)}, r"restore_params is not \(normalizer, policy, value\)"),

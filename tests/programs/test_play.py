@@ -213,9 +213,9 @@ def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
         ("nowhere", "no run folder or checkpoint nowhere"),
         (
             "run --env cartpole",
-            "best.pt observes {'state': 3} and has 1 actions, but cartpole gives {'state': 5} and takes 1",
+            "best.pt does not fit: it observes state 3, but cartpole gives state 5",
         ),
-        ("run/policy.pt --env cartpole", "policy.pt does not fit: the task has an observation of 5 and 1 actions"),
+        ("run/policy.pt --env cartpole", "policy.pt does not fit: cartpole has an observation of 5 and takes 1 action"),
         ("run/config.toml", "is not a whole checkpoint"),
         ("run --steps 3 --seconds 1", "--steps and --seconds"),
         ("run --steps 0", "--steps 100 would work"),

@@ -154,7 +154,7 @@ def what_changes(state):
         state.evaluator()
     look()
     state.load_checkpoint(saved)
-    restore_networks(state.agent, saved["agent"], restore_value=True)
+    restore_networks(state.agent, saved["agent"], restore_value=True, task="the task")
     look()
     return stale
 

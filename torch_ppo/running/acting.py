@@ -13,6 +13,7 @@ from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Act
+from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
 from torch_ppo.running.training_state import randomization_of, resolve_config, resolve_device
@@ -173,6 +174,12 @@ def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Env, gen
     """What gives the actions of `policy` in `env`, a task called `name`; PolicyError at the first that does not fit."""
     saved = isinstance(policy, SavedPolicy)
     who, shape = policy.path if saved else "the policy", (env.num_envs, env.action_dim)
+    if saved and policy.observation_sizes is not None:
+        key = policy.key_in(env.observation)
+        its_own = ({key: policy.observation_sizes[policy.obs_key]}, policy.action_dim)
+        misfit = task_misfit(its_own, ({key: env.observation_sizes[key]}, env.action_dim), Path(name).name)
+        if misfit:
+            raise PolicyError(f"{policy.path} does not fit: {'; '.join(misfit)}")
 
     def act(observation: Observation) -> torch.Tensor:
         action = _saved_action(policy, observation, generator) if saved else policy(env.seen)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
+from torch_ppo.running.fit import network_misfit
 from torch_ppo.running.formats import FORMATS
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -148,37 +149,40 @@ def config_of(checkpoint: dict[str, object]) -> Config:
 def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
     """The agent alone, on the CPU; needs no task or simulator. CheckpointError if it does not fit its configuration."""
     agent = make_agent(config_of(checkpoint), checkpoint["observation_sizes"], checkpoint["action_dim"])
-    try:
-        agent.load_state_dict(checkpoint["agent"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"the checkpoint's networks are not those of its configuration: {reason}") from None
+    misfit = network_misfit(checkpoint["agent"], agent.state_dict(), "its configuration")
+    if misfit:
+        raise CheckpointError(f"the checkpoint's networks are not those of its configuration: {misfit}")
+    agent.load_state_dict(checkpoint["agent"])
     return agent.eval()
 
 
-def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_value: bool) -> None:
-    """Normalizer and policy, and the value network if wanted, from a checkpoint's agent. ValueError if they differ."""
+def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_value: bool, task: str) -> None:
+    """Normalizer and policy, and the value network if wanted, from a checkpoint's agent.
+
+    ValueError if they are of other sizes than those of the agent, which is for the task of that name.
+    """
+    misfit = network_misfit(saved_agent, agent.state_dict(), task, with_value=restore_value)
+    if misfit:
+        raise ValueError(misfit)
     wanted = {name: tensor for name, tensor in saved_agent.items() if restore_value or not name.startswith("value.")}
-    try:
-        missing, unexpected = agent.load_state_dict(wanted, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"the networks differ: {str(error).splitlines()[-1].strip()}") from None
-    missing = [name for name in missing if restore_value or not name.startswith("value.")]
-    if missing or unexpected:
-        raise ValueError(f"the networks differ in {', '.join([*missing, *unexpected][:4])}")
+    agent.load_state_dict(wanted, strict=restore_value)
 
 
 def restore(state: TrainingState, restore_params: tuple[dict[str, Tensor], ...] | None = None) -> None:
     """Networks and normalizer from `restore_params` or the configuration's `restore_checkpoint_path`, if any."""
-    config = state.config
+    config, source = state.config, "restore_params"
     if restore_params is not None:
         parts = zip(("normalizer", "policy", "value"), restore_params, strict=True)
         saved = {f"{part}.{name}": value for part, values in parts for name, value in values.items()}
+        for name, value in saved.items():
+            if not isinstance(value, Tensor):
+                raise CheckpointError(f"restore_params has a {type(value).__name__} as {name}, but must have tensors")
     elif config.restore_checkpoint_path is not None:
-        saved = load_checkpoint(find_checkpoint(Path(config.restore_checkpoint_path)))["agent"]
+        source = config.restore_checkpoint_path
+        saved = load_checkpoint(find_checkpoint(Path(source)))["agent"]
     else:
         return
     try:
-        restore_networks(state.agent, saved, restore_value=config.restore_value_fn)
+        restore_networks(state.agent, saved, restore_value=config.restore_value_fn, task=state.task_name)
     except ValueError as error:
-        raise CheckpointError(f"{config.restore_checkpoint_path or 'restore_params'} does not fit: {error}") from None
+        raise CheckpointError(f"{source} does not fit: {error}") from None

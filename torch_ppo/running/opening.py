@@ -9,7 +9,7 @@ from torch_ppo.envs import make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, restore
 from torch_ppo.running.disk import check_folder, disk_errors, make_folder
-from torch_ppo.running.environment import check_trusted, locate_task, remember
+from torch_ppo.running.environment import check_trusted, locate_task, remember, what_changed
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import TrainArguments
 from torch_ppo.running.training_state import TrainingState
@@ -110,7 +110,8 @@ def _resume(
         try:
             state.load_checkpoint(saved)
         except (ValueError, RuntimeError, LookupError, TypeError) as error:
-            raise CheckpointError(f"{path} does not fit its configuration: {error}") from None
+            changed = "".join(f" ({note.removeprefix('note: ')})" for note in what_changed(folder.path, task))
+            raise CheckpointError(f"{path} does not fit: {error}{changed}") from None
         if state.training_steps >= state.config.num_training_steps and not state.report_is_due:
             _refuse_complete(folder, state, is_exported)
             notes.append(f"note: {folder.path} is complete but for {folder.policy.name}")

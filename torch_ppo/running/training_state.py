@@ -18,6 +18,7 @@ from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator, act_of
+from torch_ppo.running.fit import actions_in_words, network_misfit, sizes_in_words, task_misfit
 from torch_ppo.running.formats import FORMATS, upgraded_env
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
@@ -165,8 +166,8 @@ class TrainingState:
             sizes = (eval_env.observation_sizes, eval_env.action_dim)
             if sizes != (self.observation_sizes, self.action_dim):
                 raise ConfigError(
-                    f"eval_env observes {sizes[0]} and takes {sizes[1]} actions, but the environment observes "
-                    f"{self.observation_sizes} and takes {self.action_dim}"
+                    f"eval_env gives {sizes_in_words(sizes[0])} and takes {actions_in_words(sizes[1])}, but the environment "
+                    f"gives {sizes_in_words(self.observation_sizes)} and takes {self.action_dim}"
                 )
             eval_noise = GeneratorNoise(self.generators["eval"])
             act = act_of(self.agent, eval_env, eval_noise, deterministic=config.deterministic_eval)
@@ -235,6 +236,11 @@ class TrainingState:
         )
 
     @property
+    def task_name(self) -> str:
+        """What errors call the task: the name that it was asked for by, without the folder of a file; or its class."""
+        return Path(self.config.env).name or type(self.env.task).__name__
+
+    @property
     def env_steps(self) -> int:
         """Env steps collected so far."""
         return self.training_steps * self.config.env_step_per_training_step
@@ -279,6 +285,11 @@ class TrainingState:
             raise ValueError(
                 f"the run was on {saved['config']['device']}, this is {self.device}; its random state differs"
             )
+        sizes = (saved["observation_sizes"], saved["action_dim"])
+        misfit = task_misfit(sizes, (self.observation_sizes, self.action_dim), self.task_name)
+        misfit = "; ".join(misfit) or network_misfit(saved["agent"], self.agent.state_dict(), self.task_name)
+        if misfit:
+            raise ValueError(misfit)
         self.agent.load_state_dict(saved["agent"])
         self.learner.load_optimizer(saved["optimizer"])
         env = self.env.state()

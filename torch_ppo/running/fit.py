@@ -1,0 +1,94 @@
+"""Whether saved networks fit a task and a configuration, and in words what does not."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+
+
+def sizes_in_words(observation_sizes: Mapping[str, int]) -> str:
+    """Observations by key: `state 5, privileged_state 8`."""
+    return ", ".join(f"{key} {size}" for key, size in observation_sizes.items())
+
+
+def actions_in_words(number: int) -> str:
+    """`1 action`, `2 actions`."""
+    return f"{number} action{'s' * (number != 1)}"
+
+
+def task_misfit(
+    saved: tuple[Mapping[str, int], int | None], live: tuple[Mapping[str, int], int | None], task: str
+) -> list[str]:
+    """What of the observations' sizes, by key, and of the number of actions is another in the task than it was."""
+    (saved_sizes, saved_actions), (sizes, actions) = saved, live
+    found = []
+    if dict(saved_sizes) != dict(sizes):
+        found.append(f"it observes {sizes_in_words(saved_sizes)}, but {task} gives {sizes_in_words(sizes)}")
+    if None not in (saved_actions, actions) and saved_actions != actions:
+        found.append(f"it has {actions_in_words(saved_actions)}, but {task} takes {actions}")
+    return found
+
+
+def network_misfit(saved: Weights, live: Weights, task: str, *, with_value: bool = True) -> str | None:
+    """Why an agent's saved weights do not fit those of another; None if they do.
+
+    with_value:  whether the value network counts
+    """
+    if not with_value:
+        saved, live = ({name: x for name, x in w.items() if not name.startswith("value.")} for w in (saved, live))
+    if {name: x.shape for name, x in saved.items()} == {name: x.shape for name, x in live.items()}:
+        return None
+    same_task = task_misfit((_observations(saved), _actions(saved)), (_observations(live), _actions(live)), task)
+    networks = ("policy", "value") if with_value else ("policy",)
+    found = [*same_task, *(words for network in networks if (words := _layers_misfit(saved, live, network)))]
+    return "; ".join(found) or _first_difference(saved, live)
+
+
+def _observations(weights: Weights) -> dict[str, int]:
+    """Sizes of what the networks see, by key: each has a normalizer, used or not."""
+    names = (name for name in weights if name.startswith("normalizer.") and name.endswith(".mean"))
+    return {name.removeprefix("normalizer.").removesuffix(".mean"): len(weights[name]) for name in names}
+
+
+def _layers(weights: Weights, network: str) -> list[int]:
+    """Outputs of each layer of a network of `make_ppo_networks`, the last linear one included; empty for another's."""
+    names = [name for name in weights if name.startswith(f"{network}.trunk.layers.") and name.endswith(".weight")]
+    return [len(weights[name]) for name in names if weights[name].dim() == 2]
+
+
+def _hidden(weights: Weights, network: str) -> list[int]:
+    layers = _layers(weights, network)
+    return layers if f"{network}.mean_head.weight" in weights else layers[:-1]
+
+
+def _actions(weights: Weights) -> int | None:
+    """None where the network is not one of `make_ppo_networks`."""
+    head, layers = weights.get("policy.mean_head.weight"), _layers(weights, "policy")
+    if head is not None:
+        return len(head)
+    return layers[-1] // 2 if layers else None  # of TanhNormalPolicy: location and scale
+
+
+def _layers_misfit(saved: Weights, live: Weights, network: str) -> str | None:
+    there, here = _hidden(saved, network), _hidden(live, network)
+    if there == here:
+        return None
+    name = {"policy": "policy", "value": "value network"}[network]
+    if not (_layers(saved, network) and _layers(live, network)):
+        return f"its {name} is not one of the same network_factory"
+    remedy = ", or restore_value_fn = false would leave it out" if network == "value" else ""
+    field = f"{network}_hidden_layer_sizes"
+    return f"its {name} has the layers {there}, but {field} is {here}; {field} = {there} would fit{remedy}"
+
+
+def _first_difference(saved: Weights, live: Weights) -> str:
+    """Networks of the same layers and another kind: of another distribution, say, or with another number of quantiles."""
+    for name in {**live, **saved}:
+        there, here = (tuple(w[name].shape) if name in w else "missing" for w in (saved, live))
+        if there != here:
+            break
+    return (
+        f"its networks are made otherwise: {name} is {there} in it and {here} here; distribution_type, noise_std_type, "
+        "state_dependent_std, layer_norm, num_quantiles and the network_factory have to be the same"
+    )
