@@ -5,7 +5,10 @@ The functions themselves know nothing of it: they work on tensors that stay wher
 
 import contextlib
 import ctypes
+import functools
 import logging
+import threading
+import types
 from collections.abc import Callable, Iterator
 
 import torch
@@ -58,9 +61,65 @@ def torch_left_as_it_was() -> Iterator[None]:
                 torch.cuda.set_device(cuda_device)
 
 
+def own_copy(function: Callable) -> Callable:
+    """`function`, or a method bound to its object, with code that no other function shares.
+
+    torch.compile keeps what it made of a function with its code. Of code that many trainings share it would look
+    through what all of them made at each call, refuse the ninth, and keep everything for ever.
+    """
+    if isinstance(function, types.MethodType):
+        return types.MethodType(own_copy(function.__func__), function.__self__)
+    if not isinstance(function, types.FunctionType):
+        return function
+    copy = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(copy, function)
+
+
 def compiled(function: Callable) -> Callable:
     """`function` by torch.compile, whole: a graph break is an error that names its cause."""
-    return torch.compile(function, fullgraph=True, dynamic=False)
+    return torch.compile(own_copy(function), fullgraph=True, dynamic=False)
+
+
+class _TracedAutograd:
+    """Inside, torch.compile takes `torch.autograd.grad` into a graph, in any number of trainings and threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch._dynamo.config.trace_autograd_ops
+                torch._dynamo.config.trace_autograd_ops = True
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch._dynamo.config.trace_autograd_ops = self._before
+
+
+_traced_autograd = _TracedAutograd()
+
+
+def compiled_with_autograd(function: Callable) -> Callable:
+    """`compiled`, of a function that calls `torch.autograd.grad`: forward and backward become one graph."""
+    inner = compiled(function)
+
+    @functools.wraps(function)
+    def outer(*args: object) -> object:
+        with _traced_autograd:  # it may be compiled at any call
+            return inner(*args)
+
+    return outer
 
 
 def compile_parts(collector: Collector, learner: Learner) -> None:
@@ -72,9 +131,8 @@ def compile_parts(collector: Collector, learner: Learner) -> None:
     collector.act = compiled(collector.act)
     collector.env.after_physics = compiled(collector.env.after_physics)
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        # Forward and backward in one graph: a fifth faster on the CPU than two that autograd joins.
-        torch._dynamo.config.trace_autograd_ops = True
-        learner.clipped_gradient = compiled(learner.clipped_gradient)
+        # A fifth faster on the CPU than two graphs that autograd joins.
+        learner.clipped_gradient = compiled_with_autograd(learner.clipped_gradient)
     else:
         learner.minibatch_loss = compiled(learner.minibatch_loss)
     learner.fused_adam = False
