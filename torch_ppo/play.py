@@ -216,7 +216,7 @@ def play(played: Played, steps: int | None) -> Iterator[list[bool]]:
 
 def why_ended(env: Env, world: int) -> str:
     """Of an episode that has just ended."""
-    cause = env.broken.cause[world].item()
+    cause = int(env.broken.cause[world])
     if cause:
         return f"ended because its {env.broken.causes[cause - 1]} went bad"
     return "ended by the task" if env.termination[world] else "ended by the time limit"

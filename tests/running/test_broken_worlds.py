@@ -113,7 +113,7 @@ def test_a_smaller_limit_of_the_state():
     )
     for _ in range(4):
         env.step(torch.zeros(8, env.action_dim))
-    assert env.broken.total == 1 and env.broken.causes[env.broken.cause[3] - 1] == "state"
+    assert env.broken.total == 1 and env.broken.causes[int(env.broken.cause[3]) - 1] == "state"
 
 
 def test_broken_sequences_are_replaced_by_sound_ones():

@@ -36,7 +36,7 @@ class Batch:
                             acted                                           (T, S) or None
     advantage, value_target: computed after collecting                      (T, S) or None
     broken:                 0, or why the world broke in this step (see
-                            `simulation.broken`), int32                     (T, S)
+                            `simulation.broken`)                            (T, S)
 
     Of the unroll under way only, after the step and before any restart:
     final_observation:                                                      (T, S, obs_dim) per key; may be empty
@@ -147,7 +147,7 @@ def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | 
         final_value=empty() if config.bootstrap_on_truncation else None,
         advantage=empty() if whole and config.gae_per == "batch" else None,
         value_target=empty() if whole and config.gae_per == "batch" else None,
-        broken=torch.zeros(shape, device=env.device, dtype=torch.int32),
+        broken=torch.zeros(shape, device=env.device),
         final_observation={key: empty(sizes[key]) for key in agent.normalizer if not whole and env.final_observation},
         final_state=empty(env.final_state.shape[1]) if not whole and env.final_state is not None else None,
     )

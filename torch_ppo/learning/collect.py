@@ -60,7 +60,7 @@ class Collector:
     @torch.no_grad()
     def unroll(self) -> None:
         """One unroll of every env, into the batch at `place`, which moves on."""
-        env, agent, record = self.env, self.agent, self.record
+        env, agent = self.env, self.agent
         noise = self.noise.normal(len(self.rows), env.num_envs, env.action_dim)
         for row, outcome, step_noise in zip(self.rows, self._outcomes, noise.unbind(0), strict=True):
             if self.discounted_return is not None:
@@ -69,6 +69,12 @@ class Collector:
                 self.discounted_return.masked_fill_(begun, 0.0)
             env.step(self.act(agent, env.observation, step_noise, row))
             self._store_step(row, outcome)
+        self.finish_unroll()
+
+    @torch.no_grad()
+    def finish_unroll(self) -> None:
+        """What is computed once per unroll, and the unroll's place in the batch. Can be compiled."""
+        env, agent, record = self.env, self.agent, self.record
         for key, stored in record.bootstrap_observation.items():
             stored.copy_(env.observation[key])
         # The agent has not changed meanwhile: once per unroll is the same as once per step, and cheaper.
@@ -86,7 +92,6 @@ class Collector:
         """What the env has after a step, into its `row`."""
         env = self.env
         torch._foreach_copy_(*outcome)
-        row.broken.copy_(env.broken.cause)
         if row.episode_done is not None:
             row.episode_done.copy_(env.done * env.whole_episode)
         if row.discounted_return is not None:
@@ -100,6 +105,7 @@ def outcome_of_step(env: Env, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
         (row.reward, env.reward),
         (row.truncation, env.truncation),
         (row.termination, env.termination),
+        (row.broken, env.broken.cause),
         *((stored, env.final_observation[key]) for key, stored in row.final_observation.items()),
         *((stored, env.episode_metrics[name]) for name, stored in row.episode_metrics.items()),
         *(

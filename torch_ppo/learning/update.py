@@ -96,7 +96,8 @@ class Learner:
     metrics:       of every SGD step of the training step, columns `METRICS`     (updates * minibatches, len(METRICS))
     learning_rate, clipping_epsilon, entropy_cost: tensors, which schedules change on the device
     prepare_batch: what happens before the passes
-    fused_adam:    by torch's kernel; else by `adam_step`, which is faster where it is compiled for CUDA
+    fused_adam:    by torch's kernel; else by `adam_step`, which is faster where it is compiled
+    one_value_pass: whether the bootstrap value comes with the others: fewer launches, a row more to go back through
     """
 
     def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise) -> None:
@@ -129,7 +130,7 @@ class Learner:
         self.entropy_noise = torch.zeros(
             config.num_minibatches, *config.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
         )
-        self.fused_adam = True
+        self.fused_adam, self.one_value_pass = True, False
         self.row, self.sgd_steps = (torch.zeros(1, device=device, dtype=torch.int64) for _ in range(2))
         self.stopped = torch.zeros((), device=device, dtype=torch.float32)
         if config.target_kl is not None:
@@ -199,20 +200,32 @@ class Learner:
         Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax, unless
         advantages were computed before.
         """
-        agent, bootstrap_value = self.agent, None
-        if data.advantage is None:
+        agent = self.agent
+        loc, scale = agent.policy_params(observation)
+        if data.advantage is not None:
+            quantiles, bootstrap_value = agent.quantiles(observation), None
+        elif self.one_value_pass:
+            quantiles, bootstrap_value = self._values_in_one_pass(observation, bootstrap_observation)
+        else:
             with torch.no_grad():
                 bootstrap_value = agent.values(bootstrap_observation)
-        loc, scale = agent.policy_params(observation)
+            quantiles = agent.quantiles(observation)
         total_loss, metrics = self.loss(
             data,
             loc=loc,
             scale=scale,
-            quantiles=agent.quantiles(observation),
+            quantiles=quantiles,
             bootstrap_value=bootstrap_value,
             entropy_noise=entropy_noise,
         )
         return total_loss, torch.stack([metrics[name] for name in losses.METRICS])
+
+    def _values_in_one_pass(self, observation: Observation, bootstrap: Observation) -> tuple[Tensor, Tensor]:
+        """Quantiles `(T, B, Q)`, and the value of the bootstrap observation `(B,)`, without gradient."""
+        key = self.agent.value_obs_key
+        steps = torch.cat([observation[key], bootstrap[key][None]])  # (T + 1, B, obs_dim)
+        quantiles = self.agent.quantiles({key: steps})
+        return quantiles[:-1], quantiles[-1].mean(-1).detach()
 
     def gradients(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor

@@ -122,14 +122,19 @@ def compiled_with_autograd(function: Callable) -> Callable:
     return outer
 
 
-def compile_parts(collector: Collector, learner: Learner) -> None:
-    """Compiles, when they are first called, the three functions between which physics, random numbers and Adam remain.
+def compile_parts(collector: Collector, learner: Learner, *, few_launches: bool) -> None:
+    """Compiles, when they are first called, the functions between which physics and random numbers remain.
 
+    With `few_launches` they are chosen for a device whose time is spent on launches, not on arithmetic.
     Evaluation stays as it is: it is rare, and compiling it takes as long as compiling training.
     """
     log.info("torch.compile: compiling what is not physics; about half a minute, less where it is cached")
     collector.act = compiled(collector.act)
     collector.env.after_physics = compiled(collector.env.after_physics)
+    if few_launches:
+        collector.env.before_physics = compiled(collector.env.before_physics)
+        collector.finish_unroll = compiled(collector.finish_unroll)
+        learner.one_value_pass = True
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         # A fifth faster on the CPU than two graphs that autograd joins.
         learner.clipped_gradient = compiled_with_autograd(learner.clipped_gradient)

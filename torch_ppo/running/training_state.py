@@ -197,7 +197,7 @@ class TrainingState:
         eval_env = self.evaluator.env.state() if self.evaluator else {}
         eval_env_before = clone(eval_env)
         if config.compile:
-            compile_parts(self.collector, self.learner)
+            compile_parts(self.collector, self.learner, few_launches=self.device.type == "cuda")
         self.collector.unroll()
         self.learner.sgd_pass()
         if record:

@@ -18,7 +18,7 @@ class BrokenWorlds:
     reward:   row of `values`, written by the env                    (num_envs,)
     metrics:  rows of `values`, likewise                             (num_envs,) per name
     cause:    of the last step: 0 where a world is sound, else 1 +
-              the place of its first cause in `causes`               (num_envs,) int32
+              the place of its first cause in `causes`               (num_envs,)
     counts:   of broken worlds so far, by cause                      (num_causes,) int64
     """
 
@@ -45,7 +45,7 @@ class BrokenWorlds:
         self.reward = self.given[0]
         self.metrics = dict(zip(metric_names, self.given[1:], strict=True))
         self._seen = dict(zip(observations, self.values[1:first_given], strict=True))
-        self.cause = torch.zeros(num_envs, device=device, dtype=torch.int32)
+        self.cause = torch.zeros(num_envs, device=device)  # not int: copied along with what else comes of a step
         self.counts = torch.zeros(n, device=device, dtype=torch.int64)
         self._none = torch.zeros(num_envs, device=device, dtype=torch.bool)
         largest = torch.full((n, 1), torch.finfo(torch.float32).max, device=device)

@@ -201,13 +201,17 @@ class Env:
 
     def simulate(self, action: Tensor) -> None:
         """The physics of one env step: the task turns `action` into controls, once or before every substep."""
-        self.task.apply(self.physics, self.memory, action)
+        self.before_physics(action)
         if not self._has_each_substep:
             self.physics.step(self.num_substeps)
             return
         for _ in range(self.num_substeps):
             self.task.each_substep(self.physics, self.memory, action)
             self.physics.step(1)
+
+    def before_physics(self, action: Tensor) -> None:
+        """The task's controls for `action` `(num_envs, action_dim)`; only torch operations, so that it can be compiled."""
+        self.task.apply(self.physics, self.memory, action)
 
     def after_physics(self, action: Tensor, first: bool, last: bool) -> None:
         """What follows the physics of one of the action's repeats: reward, and at the last the rules of an episode.
