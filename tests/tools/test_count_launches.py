@@ -20,7 +20,9 @@ def test_operators_are_counted_but_not_views_nor_what_is_opaque():
 @pytest.mark.slow
 def test_kernels_are_counted():
     """One product, and what precedes and what follows it."""
-    found = kernels(lambda: compiled(lambda x, w: ((x.sin() * 2) @ w).relu() + 1)(torch.ones(64, 64), torch.ones(64, 64)))
+    found = kernels(
+        lambda: compiled(lambda x, w: ((x.sin() * 2) @ w).relu() + 1)(torch.ones(64, 64), torch.ones(64, 64))
+    )
     assert found == {"fused": 2, "product": 1, "other": 0}
 
 
