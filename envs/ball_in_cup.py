@@ -66,8 +66,11 @@ class BallInCup(Task):
             dim=1,
         )
 
-    def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def success(self, physics: Physics, memory: Memory) -> Tensor:
         cup, ball = physics.qpos[:, :2], physics.qpos[:, 2:]
         x, z = (ball - cup).unbind(1)
         z = z + (BALL_HEIGHT - CUP_HEIGHT - TARGET_HEIGHT)
-        return (torch.maximum(x.abs(), z.abs()) < TARGET_SIZE - BALL_RADIUS).to(x.dtype), {}
+        return torch.maximum(x.abs(), z.abs()) < TARGET_SIZE - BALL_RADIUS
+
+    def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.success(physics, memory).to(physics.qpos.dtype), {}

@@ -112,6 +112,7 @@ class Biped(Task):
         self.constants = constants(device)
         sizes = {"command": 3, "phase": 1, "phase_step": 1, "push": 2, "action": 12, "last_action": 12}
         sizes |= {"contact": 2, "touchdown": 2, "air_time": 2, "peak": 2, "command_steps": 1, "push_steps": 1}
+        sizes |= {"way_off": 1}
         return {name: torch.zeros(num_envs, size, device=device) for name, size in sizes.items()}
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
@@ -172,6 +173,8 @@ class Biped(Task):
         command = sampled_command(memory["random"][:, RANDOM["command"]], self.constants["command"])
         memory["command"].copy_(torch.where(due, command, memory["command"]))
         memory["command_steps"].masked_fill_(due, round(COMMAND_SECONDS / self.control_dt))
+        off = joystick.velocity_error(memory["command"], physics.sensor("velocity"))
+        memory["way_off"].add_(off[:, None], alpha=self.control_dt)
 
     def observe(self, physics: Physics, memory: Memory) -> dict[str, Tensor]:
         measured = {
@@ -205,9 +208,8 @@ class Biped(Task):
 
     def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.reward_terms(physics, memory)
-        error = physics.sensor("velocity")[:, :2] - memory["command"][:, :2]
         metrics = {name: terms[name] for name in ("tracking_lin_vel", "tracking_ang_vel", "feet_phase")}
-        metrics["velocity_error_per_step"] = torch.linalg.vector_norm(error, dim=1)
+        metrics["velocity_error_per_step"] = joystick.velocity_error(memory["command"], physics.sensor("velocity"))
         return joystick.clipped_reward(terms, SCALES, self.control_dt), metrics
 
     def reward_terms(self, physics: Physics, memory: Memory) -> dict[str, Tensor]:
@@ -238,6 +240,9 @@ class Biped(Task):
 
     def terminated(self, physics: Physics, memory: Memory) -> Tensor:
         return (physics.sensor("vertical")[:, 2] < LEAST_UPRIGHT) | (physics.qpos[:, 2] < LEAST_HEIGHT)
+
+    def success(self, physics: Physics, memory: Memory) -> Tensor:
+        return joystick.has_followed(memory["way_off"], physics.time) & ~self.terminated(physics, memory)
 
     def randomize(self, physics: Physics, generator: torch.Generator) -> dict[str, Tensor]:
         model, num_envs, device = physics.model, physics.num_envs, physics.device

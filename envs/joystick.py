@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 STILL_COMMAND = 0.01  # norm of a command below which the robot should stand
+SUCCESS_ERROR = 0.25  # m/s, mean over an episode
 
 
 def column_slices(sizes: Mapping[str, int]) -> dict[str, slice]:
@@ -92,6 +93,20 @@ def soft_limits(limits: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     lower, upper = limits.unbind(1)
     middle, half = (lower + upper) / 2, factor * (upper - lower) / 2
     return middle - half, middle + half
+
+
+def velocity_error(command: Tensor, velocity: Tensor) -> Tensor:
+    """By how much a horizontal velocity `(num_envs, 3)` in the robot's frame is not as commanded, in m/s."""
+    return torch.linalg.vector_norm(velocity[:, :2] - command[:, :2], dim=1)
+
+
+def has_followed(way_off: Tensor, seconds: Tensor) -> Tensor:
+    """Whether the velocity was as commanded on average over the episode, bool `(num_envs,)`.
+
+    way_off:  velocity error summed over time, in m   (num_envs, 1)
+    seconds:  of the episode                          (num_envs,)
+    """
+    return way_off.squeeze(1) <= SUCCESS_ERROR * seconds
 
 
 def tracking_lin_vel(command: Tensor, velocity: Tensor, sigma: float) -> Tensor:

@@ -33,6 +33,9 @@ class PointMass(Task):
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
         physics.qpos.uniform_(-START_POSITION, START_POSITION, generator=generator)
 
+    def success(self, physics: Physics, memory: Memory) -> Tensor:
+        return physics.qpos.norm(dim=1) <= TARGET_RADIUS
+
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         return torch.cat(
             [

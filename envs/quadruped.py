@@ -122,7 +122,7 @@ class Quadruped(Task):
     def make_memory(self, num_envs: int, device: torch.device) -> Memory:
         self.constants = constants(device)
         sizes = {"command": 3, "command_steps": 1, "push": 2, "push_steps": 1}  # steps until the next
-        sizes |= {"action": NUM_JOINTS, "last_action": NUM_JOINTS}
+        sizes |= {"action": NUM_JOINTS, "last_action": NUM_JOINTS, "way_off": 1}
         sizes |= {name: NUM_FEET for name in ("contact", *Swing._fields)}
         return {name: torch.zeros(num_envs, size, device=device) for name, size in sizes.items()}
 
@@ -184,6 +184,8 @@ class Quadruped(Task):
         )
         memory["command"].copy_(torch.where(due, changed, memory["command"]))
         memory["command_steps"].copy_(torch.where(due, self._command_steps(random), memory["command_steps"]))
+        off = terms.velocity_error(memory["command"], physics.sensor("velocity"))
+        memory["way_off"].add_(off[:, None], alpha=self.control_dt)
 
     def observe(self, physics: Physics, memory: Memory) -> dict[str, Tensor]:
         seen = {
@@ -211,10 +213,9 @@ class Quadruped(Task):
 
     def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         values = self.reward_terms(physics, memory)
-        velocity_error = physics.sensor("velocity")[:, :2] - memory["command"][:, :2]
         metrics = {
             **{name: values[name] for name in ("tracking_lin_vel", "tracking_ang_vel")},
-            "velocity_error_per_step": torch.linalg.vector_norm(velocity_error, dim=1),
+            "velocity_error_per_step": terms.velocity_error(memory["command"], physics.sensor("velocity")),
             "yaw_rate_error_per_step": (physics.sensor("gyro")[:, 2] - memory["command"][:, 2]).abs(),
         }
         return terms.clipped_reward(values, SCALES, self.control_dt), metrics
@@ -247,6 +248,9 @@ class Quadruped(Task):
 
     def terminated(self, physics: Physics, memory: Memory) -> Tensor:
         return physics.sensor("vertical")[:, 2] < 0.0
+
+    def success(self, physics: Physics, memory: Memory) -> Tensor:
+        return terms.has_followed(memory["way_off"], physics.time) & ~self.terminated(physics, memory)
 
     def randomize(self, physics: Physics, generator: torch.Generator) -> dict[str, Tensor]:
         """Ranges are Playground's, and gains of the actuators between 0.9 and 1.1 of theirs."""

@@ -67,6 +67,9 @@ class Reacher(Task):
         """Vector from the finger to the target in metres, `(num_envs, 2)`."""
         return memory["target"] - finger_position(physics.qpos)
 
+    def success(self, physics: Physics, memory: Memory) -> Tensor:
+        return self.to_target(physics, memory).norm(dim=1) <= self.reach
+
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         return torch.cat(
             [

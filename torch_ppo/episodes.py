@@ -30,6 +30,8 @@ class Rollout:
     termination:       whether the task did                               (steps, num_envs) bool
     qpos, qvel:        before the step                                    (steps, num_envs, nq) and (..., nv)
     time:              before the step, in s                              (steps, num_envs)
+    success:           whether the task was achieved after the step, or None
+                       where the task does not say                        (steps, num_envs) bool
     metrics:           the task's, of this step                           (steps, num_envs) per name
     mocap_pos:         before the step, of the model's mocap bodies       (steps, num_envs, nmocap, 3)
     mocap_quat:        likewise                                           (steps, num_envs, nmocap, 4)
@@ -48,6 +50,7 @@ class Rollout:
     qpos: Tensor
     qvel: Tensor
     time: Tensor
+    success: Tensor | None
     metrics: dict[str, Tensor]
     mocap_pos: Tensor
     mocap_quat: Tensor
@@ -126,6 +129,7 @@ def _step(acting: Acting) -> dict[str, Any]:
     before["actions"] = _copied(action)  # it may be a piece of the observation, which the step overwrites
     env.step(action)
     ends = {name: getattr(env, name).bool() for name in ("done", "truncation", "termination")}
+    ends["success"] = None if env.success is None else env.success.bool()
     return before | _copied({"rewards": env.reward, "metrics": env.metrics, **ends})
 
 

@@ -35,12 +35,15 @@ class Evaluation:
     returns:  sum of the rewards                                             (episodes,)
     lengths:  in env steps                                                   (episodes,) int32
     metrics:  the task's, by name: means of a "...per_step", else sums       (episodes,) per name
+    success:  whether the task was achieved at the end; None where the task
+              does not say                                                   (episodes,) bool
     """
 
     env: str
     returns: Tensor
     lengths: Tensor
     metrics: dict[str, Tensor]
+    success: Tensor | None = None
 
     @property
     def mean(self) -> float:
@@ -58,13 +61,19 @@ class Evaluation:
         n = len(self.returns)
         return self.std / math.sqrt(n - 1) if n > 1 else math.nan
 
+    @property
+    def success_rate(self) -> float | None:
+        """Share of the episodes that were a success; `eval/success_rate` of a run. None where the task does not say."""
+        return None if self.success is None else self.success.float().mean().item()
+
     def __repr__(self) -> str:
         n, length = len(self.returns), self.lengths.to(torch.float32).mean().item()
+        success = "" if self.success is None else f", success {self.success_rate:.0%}"
         digits = 1 if abs(self.mean) >= 10 else 3
         return (
             f"{self.env}: return {self.mean:.{digits}f} ± {self.std:.{digits}f} "
             f"(standard error {self.standard_error:.2g}), "
-            f"length {length:.0f}, {n} episode{'s' * (n != 1)}"
+            f"length {length:.0f}{success}, {n} episode{'s' * (n != 1)}"
         )
 
 
@@ -119,17 +128,20 @@ def evaluate(
             "the Env has random_episode_phase, so its first episodes are not whole; one without would work"
         )
     evaluator = Evaluator(acting.env, acting.act)
-    lengths, totals = [], []
+    lengths, totals, successes = [], [], []
     for _ in range(math.ceil(episodes / acting.env.num_envs)):
         evaluator.start()
         while evaluator.active.any():
             evaluator.advance()
         lengths.append(evaluator.lengths.cpu().clone())  # the next round counts in the same tensor
+        if evaluator.success is not None:
+            successes.append(evaluator.success.cpu().bool())
         totals.append({name: total.cpu().clone() for name, total in evaluator.totals().items()})
     if overflowed := evaluator.overflowed_envs():
         warnings.warn(overflow_in_words(overflowed, "envs"), stacklevel=2)
     metrics = {name: torch.cat([total[name] for total in totals])[:episodes] for name in totals[0]}
-    return Evaluation(acting.name, metrics.pop("reward"), torch.cat(lengths)[:episodes], metrics)
+    success = torch.cat(successes)[:episodes] if successes else None
+    return Evaluation(acting.name, metrics.pop("reward"), torch.cat(lengths)[:episodes], metrics, success)
 
 
 @dataclass(frozen=True)

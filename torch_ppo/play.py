@@ -226,6 +226,8 @@ def print_episode(env: Env, world: int, how: str) -> None:
     """One line about the episode under way or just ended."""
     total, length = env.episode_metrics["sum_reward"][world].item(), env.episode_metrics["length"][world].item()
     which = f"world {world}: " if env.num_envs > 1 else ""
+    if env.success is not None and env.done[world]:
+        how += ", success" if env.success[world] else ", no success"
     print(f"{which}return {total:.2f} in {length:.0f} env steps ({how})", flush=True)
 
 

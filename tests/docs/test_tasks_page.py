@@ -58,7 +58,8 @@ def test_the_page_as_written(tmp_path, monkeypatch, capsys):
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
 
-    expected = "arm.xml arm.py arm.toml sh python python shaky_arm.py sh sprung_arm.py sh upright.py sh sh sh"
+    expected = "arm.xml arm.py arm.toml sh python python shaky_arm.py sh sprung_arm.py sh "
+    expected += "sure_arm.py sh upright.py sh sh sh"
     assert seen == expected.split()
     output = capsys.readouterr().out
     rewards = [float(reward) for reward in re.findall(r"steps .*reward (\S+) ±", output)][:4]
@@ -70,6 +71,8 @@ def test_the_page_as_written(tmp_path, monkeypatch, capsys):
             assert video.size == size and video.n_frames >= 25
     returns = [float(total) for total in re.findall(r"return (\S+) in 100 env steps", output)]
     assert len(returns) == 4 and sum(returns[:3]) / 3 > 40  # three episodes of arm.gif, one of arm.png
+    assert re.search(r"reward \S+ ± \S+  length 100  success \d+%", output)
+    assert re.search(r"sure_arm\.py:SureArm: return .* length 100, success \d+%, 50 episodes", output, re.MULTILINE)
     # Measured by random actions, twice, and by the policy: no contacts, and no more rows than limits of joints.
     sizes = re.findall(r"^arm\.py:Arm +(random|arm) +0 +0.0 +0 +0 +ok +[012] ", output, re.MULTILINE)
     assert sizes == ["random", "random", "arm"]

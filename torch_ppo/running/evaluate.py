@@ -35,6 +35,7 @@ class Evaluator:
     walltime:  seconds spent in evaluations so far
     sums:      of the reward and each metric over the first episode    (num_envs,) per name
     lengths:   env steps of the first episode                          (num_envs,) int32
+    success:   whether the first episode was one, 1 or 0         (num_envs,) or None
     active:    1 until the first episode has ended                     (num_envs,)
     broken_before: worlds that broke in evaluations before this one
     """
@@ -44,6 +45,7 @@ class Evaluator:
         self.walltime = 0.0
         self.sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
         self.lengths = torch.zeros_like(env.steps)
+        self.success = None if env.success is None else torch.zeros_like(env.success)
         self.active = torch.ones_like(env.reward)
         self.num_policy_steps = env.episode_length // env.action_repeat
         fits = range(1, min(MAX_STEPS_PER_CALL, self.num_policy_steps) + 1)
@@ -60,6 +62,8 @@ class Evaluator:
             for name, total in self.sums.items():
                 total.addcmul_(env.reward if name == "reward" else env.metrics[name], self.active)
             torch.where(self.active.bool(), env.steps, self.lengths, out=self.lengths)
+            if self.success is not None:
+                torch.where(self.active.bool(), env.success, self.success, out=self.success)
             self.active *= 1.0 - env.done
 
     def start(self) -> None:
@@ -67,6 +71,8 @@ class Evaluator:
         self.env.reset()
         self.active.fill_(1.0)
         self.lengths.zero_()
+        if self.success is not None:
+            self.success.zero_()
         for total in self.sums.values():
             total.zero_()
 
@@ -98,6 +104,8 @@ class Evaluator:
         _, lengths = self.run_episodes()
         rows = {f"episode_{name}": total for name, total in self.totals().items()}
         rows["episode_length"] = lengths.to(torch.float32)
+        if self.success is not None:
+            rows["success_rate"] = self.success
         std, mean = torch.std_mean(torch.stack(list(rows.values())), dim=1, correction=0)
         values = torch.stack([mean, std], dim=1).tolist()  # the one host read
         seconds = time.perf_counter() - started
@@ -106,6 +114,8 @@ class Evaluator:
         for name, (mean, std) in zip(rows, values, strict=True):
             if name == "episode_length":
                 metrics |= {"eval/avg_episode_length": mean, "eval/std_episode_length": std}
+            elif name == "success_rate":
+                metrics["eval/success_rate"] = mean
             else:
                 metrics |= {f"eval/{name}": mean, f"eval/{name}_std": std}
         broken = self.env.broken.total.item()

@@ -65,6 +65,8 @@ class Progress:
             reward, std = metrics["eval/episode_reward"], metrics["eval/episode_reward_std"]
             length = metrics["eval/avg_episode_length"]
             self.reward = f"  reward {reward:.1f} {self.plus_minus} {std:.1f}  length {length:.0f}"
+            if "eval/success_rate" in metrics:
+                self.reward += f"  success {metrics['eval/success_rate']:.0%}"
         elif "episode/sum_reward" in metrics:  # of log_training_metrics, perhaps after every training step
             self.reward = f"  training reward {metrics['episode/sum_reward']:.1f}"
             return self.update(step)

@@ -18,6 +18,7 @@ LAYOUT = {
     "reward": {
         "evaluation": ["Multiline", ["^eval/episode_reward"]],
         "training episodes": ["Multiline", ["^episode/sum_reward"]],
+        "success": ["Multiline", ["^eval/success_rate", "^episode/success_rate"]],
         "episode length": ["Multiline", ["^eval/avg_episode_length", "^episode/length"]],
     },
     "health": {

@@ -16,13 +16,14 @@ from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 
 
 class Found(NamedTuple):
-    """What a task turned out to have: observations of the start state, whether that is a single tensor and no dict, and
-    the metrics that `reward` returns.
+    """What a task turned out to have: observations of the start state, whether that is a single tensor and no dict,
+    the metrics that `reward` returns, and whether it tells success.
     """
 
     observation: Observation
     single: bool
     metric_names: tuple[str, ...]
+    has_success: bool
 
 
 def as_observation(observed: Tensor | Observation) -> Observation:
@@ -85,7 +86,7 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         physics.forward()
         observed = task.observe(physics, memory)
         reward = task.reward(physics, memory, action)
-        ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out")}
+        ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out", "success")}
 
     parts = observed if isinstance(observed, dict) else {"state": observed}
     if not parts:
@@ -111,7 +112,10 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         if x is not None and (not isinstance(x, Tensor) or x.shape != (num_envs,)):
             fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected")
     names = dict.fromkeys((*task.metric_names, *metrics))
-    return Found({key: x.float() for key, x in parts.items()}, isinstance(observed, Tensor), tuple(names))
+    has_success = ends["success"] is not None
+    if has_success and "success_rate" in names:
+        fail("reward", "returns a metric 'success_rate', but that is what success is reported as")
+    return Found({key: x.float() for key, x in parts.items()}, isinstance(observed, Tensor), tuple(names), has_success)
 
 
 @contextmanager

@@ -32,12 +32,16 @@ class Env:
     truncation:       1 where only the time limit ended it     (num_envs,)
     termination:      1 where the task ended it                (num_envs,)
     time_out:         1 where the task reports a time-out      (num_envs,)
+    success:          1 where the task says so; None where it
+                      never does                               (num_envs,)
     steps:            env steps in the episode; what the time
                       limit counts                             (num_envs,) int32
     metrics:          the task's, of this step                 (num_envs,) per name
     episode_metrics:  totals of the episode: sum_reward,
-                      length and one per metric; on a done
-                      step, those of the finished episode      (num_envs,) per name
+                      length and one per metric, and, where
+                      there is success, success_rate: whether
+                      it is one, 1 or 0; on a done step, those
+                      of the finished episode                  (num_envs,) per name
     broken:           which worlds went bad, and why; they
                       end as a termination with reward 0       see `simulation.broken`
 
@@ -114,6 +118,9 @@ class Env:
                 "length": length,
                 **dict(zip(self.metrics, sums, strict=True)),
             }
+            self.success = zeros() if found.has_success else None
+            if self.success is not None:
+                self.episode_metrics["success_rate"] = self.success
             self.reset()
 
     def _substeps_per_control(self) -> int:
@@ -178,6 +185,8 @@ class Env:
             self._pool_observation[key].copy_(value)
         for tensor in (self.broken.given, self._totals, self.done, self.truncation, self.termination, self.time_out):
             tensor.zero_()
+        if self.success is not None:
+            self.success.zero_()
         self.steps.zero_()
         if self.random_episode_phase:
             policy_steps = -(-self.episode_length // self.action_repeat)
@@ -245,6 +254,8 @@ class Env:
         time_out = task.time_out(physics, memory)
         if time_out is not None:
             self.time_out.copy_(time_out)
+        if self.success is not None:
+            self.success.copy_(task.success(physics, memory).bool() & ~broken)
         self._totals.masked_fill_(was_done, 0.0)
         self._length.add_(self.action_repeat)
         self._sums.add_(self.broken.given)
@@ -286,7 +297,8 @@ class Env:
             "physics": self.physics.state(),
             "memory": self.memory,
             "observation": self.observation,
-            "episode_metrics": self.episode_metrics,
+            # All but success, which every step tells anew.
+            "episode_metrics": {name: x for name, x in self.episode_metrics.items() if x is not self.success},
             "counters": {"steps": self.steps, "done": self.done, "broken": self.broken.counts},
             "pool": self._pool,
             "pool_memory": self._pool_memory,

@@ -122,6 +122,14 @@ class Task:
         """Where `terminated` is a time limit of the task's own, bool `(num_envs,)` (for bootstrap_on_timeout)."""
         return None
 
+    def success(self, physics: Physics, memory: Memory) -> Tensor | None:
+        """Whether what the task is for is achieved now, bool `(num_envs,)`; None if there is no such thing.
+
+        An episode is a success if this is so after its last step (Gymnasium-Robotics' `is_success` as SB3 counts it,
+        ManiSkill's `success_at_end`). For "at any step", keep that in `memory`, or let the episode end there.
+        """
+        return None
+
     def markers(self, physics: Physics, memory: Memory) -> Tensor | None:
         """Balls to draw where pictures are made, `(num_envs, n, 4)`: x, y, z and radius in metres.
 
