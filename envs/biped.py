@@ -128,9 +128,10 @@ class Biped(Task):
         uniform(physics.qvel[:, :FIRST_JOINT_DOF], START_VELOCITY)
         physics.ctrl.copy_(self.constants["pose"].expand_as(physics.ctrl))
 
-        random = memory["random"]
-        uniform(memory["phase"], torch.pi)
+    def each_episode(self, memory: Memory, generator: torch.Generator) -> None:
+        memory["phase"].uniform_(-torch.pi, torch.pi, generator=generator)
         memory["phase_step"].uniform_(*GAIT_FREQUENCIES, generator=generator).mul_(2 * torch.pi * self.control_dt)
+        random = torch.empty_like(memory["random"]).uniform_(generator=generator)
         memory["command"].copy_(sampled_command(random[:, RANDOM["command"]], self.constants["command"]))
         memory["command_steps"].fill_(round(COMMAND_SECONDS / self.control_dt))
         memory["push_steps"].copy_(self._next_push(random))

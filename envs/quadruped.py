@@ -3,8 +3,8 @@
 Size, masses and inertias are those published for Unitree's Go1. Commands, observations, noise, reward terms and their
 scales are those of MuJoCo Playground's Go1 joystick tasks (Zakka et al. 2025, arXiv:2502.08844). Differences:
 
-- The last action in the observation is the one just taken; Playground shows the one before it. A restart brings back the
-  start's command; in Playground the command goes on.
+- The last action in the observation is the one just taken; Playground shows the one before it. Every episode has a
+  command of its own; in Playground that of the episode before goes on.
 - Soft limits of a joint shrink about the middle of its range; Playground multiplies them, which widens one of the knee's.
 - Heights of feet are above the ground below them. Rough ground is another, without end; episodes start anywhere on it.
 - A start has the soles at the floor; Playground's are 16 mm inside. Pushes, off in both, change the velocity at once.
@@ -25,7 +25,7 @@ from torch_ppo import Memory, Physics, Task
 
 from . import joystick as terms
 from . import terrain
-from .joystick import Swing, between, column_slices, with_noise
+from .joystick import Swing, column_slices, with_noise
 
 LEGS = ("front_right", "front_left", "back_right", "back_left")
 JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "hip", "knee"))
@@ -127,16 +127,11 @@ class Quadruped(Task):
         return {name: torch.zeros(num_envs, size, device=device) for name, size in sizes.items()}
 
     def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
-        random = _random(memory)
-        memory["command"].copy_(between(random["command"][:, :3], -1.0, 1.0) * self.constants["command"])
-        memory["command_steps"].copy_(self._command_steps(random))
-        memory["push_steps"].copy_(self._push_steps(random))
-
         position, yaw = physics.qpos[:, :2], torch.empty_like(physics.time)
         yaw.uniform_(-math.pi, math.pi, generator=generator)
         offset = terrain.TILE / 2 if self.rough else START_OFFSET
         position.uniform_(-offset, offset, generator=generator)
-        physics.qpos[:, 2] = START_HEIGHT
+        physics.qpos[:, 2].fill_(START_HEIGHT)
         if self.rough:
             highest = terrain.highest_under(self.constants["ground"], position, yaw, self.constants["feet"])
             physics.qpos[:, 2] += highest + START_CLEARANCE
@@ -144,6 +139,12 @@ class Quadruped(Task):
         physics.qpos[:, FIRST_JOINT:] = self.constants["pose"]
         physics.ctrl.copy_(self.constants["pose"].expand_as(physics.ctrl))
         physics.qvel[:, :FIRST_JOINT_VELOCITY].uniform_(-START_SPEED, START_SPEED, generator=generator)
+
+    def each_episode(self, memory: Memory, generator: torch.Generator) -> None:
+        memory["command"].uniform_(-1.0, 1.0, generator=generator).mul_(self.constants["command"])
+        random = torch.empty_like(memory["command_steps"])
+        memory["command_steps"].copy_(self._command_steps(random.uniform_(generator=generator)))
+        memory["push_steps"].copy_(self._push_steps(random.uniform_(generator=generator)))
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         memory["last_action"].copy_(memory["action"])
@@ -160,7 +161,7 @@ class Quadruped(Task):
         due = memory["push_steps"] <= 0  # (num_envs, 1)
         memory["push"].copy_(due * terms.push(random["push"], (0.0, self.max_push)))
         physics.qvel[:, :2] += memory["push"]
-        memory["push_steps"].copy_(torch.where(due, self._push_steps(random), memory["push_steps"]))
+        memory["push_steps"].copy_(torch.where(due, self._push_steps(random["push_steps"]), memory["push_steps"]))
 
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         contact = _feet(physics, "contact").squeeze(2).clamp(max=1.0)
@@ -183,7 +184,8 @@ class Quadruped(Task):
             memory["command"], random["command"], self.constants["command"], self.constants["command_nonzero"]
         )
         memory["command"].copy_(torch.where(due, changed, memory["command"]))
-        memory["command_steps"].copy_(torch.where(due, self._command_steps(random), memory["command_steps"]))
+        steps = self._command_steps(random["command_steps"])
+        memory["command_steps"].copy_(torch.where(due, steps, memory["command_steps"]))
         off = terms.velocity_error(memory["command"], physics.sensor("velocity"))
         memory["way_off"].add_(off[:, None], alpha=self.control_dt)
 
@@ -274,11 +276,11 @@ class Quadruped(Task):
         fields["actuator_biasprm"][:, :, 1] *= gain
         return fields
 
-    def _command_steps(self, random: dict[str, Tensor]) -> Tensor:
-        return terms.exponential_steps(random["command_steps"], COMMAND_SECONDS, self.control_dt)
+    def _command_steps(self, random: Tensor) -> Tensor:
+        return terms.exponential_steps(random, COMMAND_SECONDS, self.control_dt)
 
-    def _push_steps(self, random: dict[str, Tensor]) -> Tensor:
-        return terms.uniform_steps(random["push_steps"], PUSH_SECONDS, self.control_dt)
+    def _push_steps(self, random: Tensor) -> Tensor:
+        return terms.uniform_steps(random, PUSH_SECONDS, self.control_dt)
 
     def _foot_height(self, physics: Physics) -> Tensor:
         """Of the centres of the feet above the ground in m, `(num_envs, 4)`."""

@@ -25,7 +25,8 @@ INTERACTIONS = {
     "action_repeat": "multiplies the env steps of a training step; an end before the last repeat goes unseen (Brax)",
     "num_resets_per_eval": "splits each interval into that many epochs; the number of training steps is rounded up in each",
     "random_episode_phase": "keeps to its place until the next full reset, which draws anew",
-    "auto_reset": "with cached, num_resets_per_eval or none decides how often start states are new",
+    "auto_reset": "with cached, num_resets_per_eval or none decides how often start states are new; a task's each_episode "
+    "is new in any case",
     "max_broken_fraction": "a training step is batch_size * num_minibatches * unroll_length policy steps",
     "normalizer_clip": "acts with normalize_observations; 10 is common; a change for good is followed in a few updates",
     "randomize": "needs a task with `randomize`; the library call takes a `randomization_fn` instead",

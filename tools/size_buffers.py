@@ -142,7 +142,7 @@ def measure(env: Env, act: Callable[[Observation], Tensor], steps: int, engine: 
     return demand
 
 
-def make_env(task: Task, arguments: SizeArguments, generator: torch.Generator, **rules: int) -> Env:
+def make_env(task: Task, arguments: SizeArguments, generator: torch.Generator, **rules: object) -> Env:
     """Worlds of a task with room for all that happens."""
     task.nconmax = task.njmax = ROOMY
     return Env(
@@ -170,7 +170,8 @@ def measure_run(checkpoint: dict[str, object], arguments: SizeArguments) -> tupl
     """Demand of a run's policy, sampled as in training, and the model."""
     generator = torch.Generator().manual_seed(arguments.seed)
     config = checkpoint["config"]
-    rules = {name: config[name] for name in ("episode_length", "action_repeat")}
+    names = ("episode_length", "action_repeat", "history", "history_obs_keys", "action_delay")
+    rules = {name: config[name] for name in names if name in config}
     env = make_env(make_task(config["env"]), arguments, generator, **rules)
     agent = agent_from_checkpoint(checkpoint)
 

@@ -57,16 +57,16 @@ class Tracking:
 
 def hold(task: Task, command: Tensor) -> None:
     """Lets every episode of `task` begin with `command` `(3,)` and keep it."""
-    start = task.start
+    own = task.each_episode
 
-    def start_with_command(physics: object, memory: dict[str, Tensor], generator: torch.Generator) -> None:
-        start(physics, memory, generator)
+    def each_episode(memory: dict[str, Tensor], generator: torch.Generator) -> None:
+        own(memory, generator)
         if not {"command", "command_steps"} <= memory.keys():
             raise UserError(f"{type(task).__name__} has no velocity command to follow")
         memory["command"].copy_(command.expand_as(memory["command"]))
         memory["command_steps"].fill_(FOREVER)
 
-    task.start = start_with_command
+    task.each_episode = each_episode
 
 
 @torch.no_grad()
@@ -79,6 +79,7 @@ def track(agent: Agent, config: dict[str, object], command: Tensor, arguments: T
         arguments.num_envs,
         episode_length=FOREVER,
         action_repeat=config["action_repeat"],
+        **{name: config[name] for name in ("history", "history_obs_keys", "action_delay") if name in config},
         device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(arguments.seed),
     )

@@ -15,6 +15,7 @@ FACE = {
     "Config": "settings.config",
     "Env": "simulation.env",
     "Evaluation": "evaluate",
+    "FrameStack": "simulation.frames",
     "Frames": "pictures",
     "Memory": "simulation.task",
     "Observation": "simulation.task",

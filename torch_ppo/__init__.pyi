@@ -14,6 +14,7 @@ from torch_ppo.running.saved_policy import load_policy as load_policy
 from torch_ppo.settings.config import Config as Config
 from torch_ppo.settings.files import load_config as load_config
 from torch_ppo.simulation.env import Env as Env
+from torch_ppo.simulation.frames import FrameStack as FrameStack
 from torch_ppo.simulation.menagerie import menagerie_model as menagerie_model
 from torch_ppo.simulation.physics import Physics as Physics
 from torch_ppo.simulation.physics import load_model as load_model

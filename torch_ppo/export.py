@@ -3,7 +3,8 @@
     python -m torch_ppo.export runs/cartpole-...
 
 The file needs only torch: `torch.jit.load("policy.pt")(observation)` maps float32 observations `(..., obs_dim)` to
-deterministic actions `(..., action_dim)`.
+deterministic actions `(..., action_dim)`. With `history` n, an observation is the last n of the task's, oldest first,
+`(..., n * frame_dim)`; at the start of an episode all are the first. The normalizer is inside for them, too.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ class DeterministicPolicy(nn.Module):
     def __init__(self, agent: Agent) -> None:
         super().__init__()
         self.agent = agent
-        self.obs_dim = len(agent.normalizer[agent.policy_obs_key].mean)
+        self.obs_dim = agent.normalizer[agent.policy_obs_key].obs_dim
 
     def forward(self, observation: Tensor) -> Tensor:
         # Changes nothing, but refuses another size in words; one of 1 would be broadcast by the normalizer.
@@ -65,8 +66,8 @@ def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed:
         raise ExportError(f"{path} is not a whole TorchScript file") from None
     statistics = agent.normalizer[agent.policy_obs_key]
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(num_observations, statistics.mean.shape[0], generator=generator)
-    observation = statistics.mean + 3.0 * statistics.std * noise
+    noise = torch.randn(num_observations, statistics.frames, len(statistics.mean), generator=generator)
+    observation = (statistics.mean + 3.0 * statistics.std * noise).flatten(1)
     differences = []
     with torch.no_grad():
         for batch in (observation, observation.view(4, -1, observation.shape[-1]), observation[0]):
@@ -84,7 +85,7 @@ def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed:
 def export_policy(agent: Agent, path: Path) -> float:
     """Writes `agent`'s deterministic policy and checks it; returns the largest difference found."""
     module = DeterministicPolicy(agent).eval()
-    dim = agent.normalizer[agent.policy_obs_key].mean.shape[0]
+    dim = module.obs_dim
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
         content = scripted.save_to_buffer()

@@ -32,6 +32,7 @@ from torch_ppo.running.environment import check_trusted, locate_task, what_chang
 from torch_ppo.running.fit import actions_in_words, task_misfit
 from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
 from torch_ppo.running.spellings import rename
+from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
@@ -164,6 +165,7 @@ def make_env(name: str, config: Config | None, generator: torch.Generator, engin
         action_repeat=config.action_repeat if config else 1,
         auto_reset="random" if worlds > 1 else "cached",
         engine=engine,
+        **(seen_and_done(config) if config else {}),
     )
 
 

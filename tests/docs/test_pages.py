@@ -13,6 +13,7 @@ PAGES = {
     "from_sb3.md": ("batch_size = 64 transitions", "clip_obs", "policy.pt: TorchScript"),
     "fine_tune.md": ("policy.pt: TorchScript", "policy.pt: TorchScript"),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
+    "episodes.md": ("policy.pt: TorchScript", "cartpole: return"),
     "troubleshooting.md": ("warning: all envs start anew", "warning: the run is"),
 }
 

@@ -16,6 +16,7 @@ from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.accelerate import set_precision
 from torch_ppo.running.evaluate import Evaluator, act_of
+from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation import env as env_module
 from torch_ppo.simulation.dry_step import Found, as_observation, as_reward
@@ -44,7 +45,7 @@ class MetaPhysics:
 
     def step(self, num_substeps: int) -> None: ...
 
-    def forward(self) -> None: ...
+    def forward(self, where: Tensor | None = None) -> None: ...
 
     def start_parts(self) -> dict[str, Tensor]:
         names = ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat", "qfrc_applied", "xfrc_applied")
@@ -122,6 +123,7 @@ def meta_parts(task: Task, config: Config, monkeypatch: pytest.MonkeyPatch) -> P
             device=META,
             generator=None,
             action_repeat=config.action_repeat,
+            **seen_and_done(config),
             max_state=config.max_state,
             **options,
         )

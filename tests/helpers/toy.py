@@ -45,7 +45,7 @@ class ToyPhysics:
             self.qpos.copy_(0.9 * self.qpos + 0.1 * self.ctrl @ self.matrix.T + self.vector)
             self.time += self.model.opt.timestep
 
-    def forward(self) -> None:
+    def forward(self, where: Tensor | None = None) -> None:
         """There are no sensors to update."""
 
     def start_parts(self) -> dict[str, Tensor]:

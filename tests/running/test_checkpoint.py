@@ -40,12 +40,12 @@ def old(saved, **changes):
 
 def test_what_is_written_is_read(saved, tmp_path, differences):
     save_checkpoint(saved, tmp_path / "a.pt", tmp_path / "below" / "b.pt")
-    assert saved["format"] == 3
+    assert saved["format"] == 4
     for name in ("a.pt", "below/b.pt"):
         assert differences(load_checkpoint(tmp_path / name), saved) == []
 
 
-@pytest.mark.parametrize("hashed", [True, False], ids=["format 3", "format 2"])
+@pytest.mark.parametrize("hashed", [True, False], ids=["format 4", "format 2"])
 def test_every_flipped_bit_and_zeroed_page_is_refused(saved, tmp_path, hashed, differences):
     """With a hash wherever it is; without, a change of the zip's padding may pass, which changes no value."""
     content = to_bytes(saved) if hashed else old(saved)
@@ -82,8 +82,8 @@ def test_format_2_is_read_and_others_are_not(saved, tmp_path, differences):
     path = tmp_path / "a.pt"
     path.write_bytes(old(saved))
     assert differences(load_checkpoint(path), {**saved, "format": 2}) == []
-    path.write_bytes(old(saved, format=4))
-    with pytest.raises(CheckpointError, match="format 4"):
+    path.write_bytes(old(saved, format=5))
+    with pytest.raises(CheckpointError, match="format 5"):
         load_checkpoint(path)
 
 

@@ -78,10 +78,17 @@ OPTIONS = {
         "normalizer_clip": 3.0,
         "max_state": 4.0,  # worlds break
     },
+    "late": {"auto_reset": "fresh", "history": 3, "action_delay": (0, 2), "action_repeat": 2},
 }
 JOYSTICK = {"value_obs_key": "privileged_state", "randomize": True}
-NEEDS_JOYSTICK = ("randomize", "randomize_eval", "policy_obs_key", "value_obs_key")
-QUICK = ("cartpole-stored", "cartpole-quantiles", "cartpole-normal", "quadruped_joystick-plain")
+NEEDS_JOYSTICK = ("randomize", "randomize_eval", "policy_obs_key", "value_obs_key", "history_obs_keys")
+QUICK = (
+    "cartpole-stored",
+    "cartpole-quantiles",
+    "cartpole-normal",
+    "quadruped_joystick-plain",
+    "quadruped_joystick-late",
+)
 
 
 def cases():
@@ -89,6 +96,7 @@ def cases():
     found = {f"cartpole-{name}": ("cartpole", settings) for name, settings in OPTIONS.items()}
     for task in ENVS:
         found[f"{task}-plain"] = (task, JOYSTICK if task.endswith(("joystick", "rough")) else {})
+    found["quadruped_joystick-late"] = ("quadruped_joystick", {**JOYSTICK, **OPTIONS["late"]})
     for name, (value, others) in CHANGED.items():
         joystick = name in NEEDS_JOYSTICK
         found[name] = ("quadruped_joystick" if joystick else "cartpole", {**others, name: value})

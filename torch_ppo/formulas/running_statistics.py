@@ -56,7 +56,9 @@ def robust_mean_and_std(batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RunningStatistics(nn.Module):
-    """Statistics of one observation.
+    """Statistics of one observation, of which those who ask may see the last `frames`, side by side, the newest last.
+
+    All frames of a stack share the statistics, and each observation is counted once, when it is the newest.
 
     mean, std:        used by `normalize`                          (dim,)
     summed_variance:  sum of squared deviations ("welford")
@@ -72,8 +74,10 @@ class RunningStatistics(nn.Module):
         std_eps: float = 0.0,
         until_count: int | None = None,
         clip: float | None = None,
+        frames: int = 1,
     ) -> None:
         super().__init__()
+        self.frames = frames
         self.mode, self.std_eps, self.until_count, self.clip = mode, std_eps, until_count, clip
         self._begun = False
         self.register_buffer("mean", torch.zeros(dim))
@@ -81,10 +85,15 @@ class RunningStatistics(nn.Module):
         self.register_buffer("summed_variance", torch.zeros(dim))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def obs_dim(self) -> int:
+        """Size of what is normalised: frames * dim."""
+        return self.frames * len(self.mean)
+
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Takes all rows of `batch` `(..., dim)` into account, in place."""
-        batch = batch.reshape(-1, batch.shape[-1])
+        """Takes the newest frame of all rows of `batch` `(..., frames * dim)` into account, in place."""
+        batch = batch.reshape(-1, batch.shape[-1])[:, -len(self.mean) :]
         if self.clip is not None:
             batch = self._clipped(batch)
         self.count += batch.shape[0]
@@ -96,8 +105,11 @@ class RunningStatistics(nn.Module):
             buffer.copy_(value)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """(x - mean) / std over the last axis, within ±clip if there is one."""
-        normal = (x - self.mean) / self.std
+        """(x - mean) / std over each frame of the last axis `(..., frames * dim)`, within ±clip if there is one."""
+        if self.frames == 1:
+            normal = (x - self.mean) / self.std
+        else:
+            normal = ((x.unflatten(-1, (self.frames, -1)) - self.mean) / self.std).flatten(-2)
         return normal if self.clip is None else normal.clamp(-self.clip, self.clip)
 
     def _clipped(self, batch: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch_ppo.formulas import distribution
 from torch_ppo.formulas.networks import INITIALIZERS, make_ppo_networks
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.frames import frames_by_key
 from torch_ppo.simulation.task import Observation
 
 NetworkFactory = Callable[[int, int, int], tuple[nn.Module, nn.Module]]
@@ -115,8 +116,9 @@ def make_agent(
     generator: torch.Generator | None = None,
     network_factory: NetworkFactory | None = None,
 ) -> Agent:
-    """A freshly initialised agent on the CPU. `generator` decides its weights, also those of a `network_factory`."""
+    """A freshly initialised agent on the CPU for observations of these sizes, `history` included. `generator` decides its weights, also those of a `network_factory`."""
     policy_key, value_key = obs_keys(config, observation_sizes)
+    frames = frames_by_key(config.history, config.history_obs_keys, observation_sizes)
     sizes = (observation_sizes[policy_key], observation_sizes[value_key], action_dim)
     if network_factory is None:
         policy, value = network_factory_from_config(config, generator)(*sizes)
@@ -128,11 +130,12 @@ def make_agent(
     normalizer = nn.ModuleDict(
         {
             key: RunningStatistics(
-                observation_sizes[key],
+                observation_sizes[key] // frames[key],
                 mode=config.normalize_observations_mode,
                 std_eps=config.normalize_observations_std_eps,
                 until_count=config.normalize_until_count,
                 clip=config.normalizer_clip,
+                frames=frames[key],
             )
             for key in sorted({policy_key, value_key})
         }

@@ -42,7 +42,7 @@ def policy_maker(agent: Agent) -> MakePolicy:
         ) -> tuple[Tensor, dict[str, Tensor]]:
             if isinstance(observation, Tensor):
                 observation = {own.policy_obs_key: observation}
-            found, expected = observation[own.policy_obs_key].shape, len(own.normalizer[own.policy_obs_key].mean)
+            found, expected = observation[own.policy_obs_key].shape, own.normalizer[own.policy_obs_key].obs_dim
             if found[-1:] != (expected,):
                 raise UserError(f"the policy sees observations (..., {expected}), not {tuple(found)}")
             loc, scale = own.policy_params(observation)

@@ -16,7 +16,7 @@ from torch_ppo.running.evaluate import Act
 from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
-from torch_ppo.running.training_state import randomization_of, resolve_config, resolve_device
+from torch_ppo.running.training_state import randomization_of, resolve_config, resolve_device, seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation, Task
@@ -50,8 +50,11 @@ def make_env(
     physics: Engine = "auto",
     episode_length: int | None = None,
     action_repeat: int = 1,
-    auto_reset: Literal["cached", "random"] = "cached",
+    auto_reset: Literal["cached", "random", "fresh"] = "cached",
     randomize: bool = False,
+    history: int = 1,
+    history_obs_keys: tuple[str, ...] = (),
+    action_delay: int | tuple[int, ...] = 0,
 ) -> Env:
     """`num_envs` episodes of a task, stepped together; see `Env` for how, and for its tensors.
 
@@ -61,8 +64,12 @@ def make_env(
     physics:         mujoco (C MuJoCo, CPU only), warp (MuJoCo Warp), or auto: Warp on CUDA, else C MuJoCo
     episode_length:  time limit in env steps; by default the task's own
     action_repeat:   env steps per `Env.step`
-    auto_reset:      a finished env restarts from its own first state (cached) or from that of a random env (random)
+    auto_reset:      a finished env restarts from its own first state (cached), from that of a random env (random), or
+                     from one that is drawn anew (fresh)
     randomize:       give each env a model of its own, as the task's `randomize` says
+    history:         observations are the last so many of the task's, side by side, oldest first
+    history_obs_keys: those that are, of several; by default all
+    action_delay:    env steps by which actions arrive late, or the least and the greatest of an episode's
 
     Raises UserError for a value that cannot work.
     """
@@ -75,6 +82,9 @@ def make_env(
         "action_repeat": action_repeat,
         "auto_reset": auto_reset,
         "randomize": randomize,
+        "history": history,
+        "history_obs_keys": history_obs_keys,
+        "action_delay": action_delay,
     }
     return _env_of(environment, "env", settings)
 
@@ -97,6 +107,7 @@ def _env_of(environment: Task | str, stream: str, settings: dict[str, Any]) -> E
         auto_reset=config.auto_reset,
         engine=config.physics,
         randomization_fn=randomization_of(task, config, None),
+        **seen_and_done(config),
         max_state=config.max_state,
     )
 
@@ -156,7 +167,7 @@ def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | s
     """The task that is meant, and the settings of the policy's run that hold for it."""
     config = policy.config if isinstance(policy, SavedPolicy) else None
     if env is not None:
-        return env, {"action_repeat": config.action_repeat} if config else {}
+        return env, {"action_repeat": config.action_repeat, **seen_and_done(config)} if config else {}
     if config is None or not config.env:
         raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
     place, notes = locate_task(policy.run_folder, config.env, trusted=False, remedy='env="{name}"')
@@ -167,6 +178,7 @@ def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | s
         "action_repeat": config.action_repeat,
         "randomize": config.randomize and config.randomize_eval,
         "max_state": config.max_state,
+        **seen_and_done(config),
     }
 
 

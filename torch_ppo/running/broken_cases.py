@@ -51,8 +51,10 @@ def worst(values: Tensor) -> int:
     return int(values.abs().nan_to_num(torch.inf, posinf=torch.inf).argmax())
 
 
-def describe(case: dict[str, object], causes: tuple[str, ...], model: mujoco.MjModel) -> str:
-    """The cause of a case of `Evidence.take`, with the joint or the column by name."""
+def describe(
+    case: dict[str, object], causes: tuple[str, ...], model: mujoco.MjModel, frame_dims: dict[str, int]
+) -> str:
+    """The cause of a case of `Evidence.take`, with the joint or the column by name; of a stack the newest frame's."""
     cause = causes[case["cause"] - 1]
     kind = cause.split()[0]
     if kind == "state":
@@ -62,7 +64,7 @@ def describe(case: dict[str, object], causes: tuple[str, ...], model: mujoco.MjM
     if kind == "observation":
         key = cause.split('"')[1]
         if key in case["final_observation"]:  # else no network sees it, and it was not kept
-            values = case["final_observation"][key][-1]
+            values = case["final_observation"][key][-1][-frame_dims[key] :]
             column = worst(values)
             return f"{cause}, column {column}, is {values[column].item()}"
     return f"{cause} is inf or NaN"
@@ -78,9 +80,10 @@ def keep_cases(state: TrainingState, collected: int) -> list[str]:
     """
     evidence, config, model = state.collector.evidence, state.config, state.env.physics.model
     total_unrolls, folder, lines = int(evidence.num_unrolls), state.broken_folder, []
+    frame_dims = {key: len(statistics.mean) for key, statistics in state.agent.normalizer.items()}
     each = config.num_envs * config.unroll_length * config.action_repeat
     for case in evidence.take():
-        what = describe(case, state.env.broken.causes, model)
+        what = describe(case, state.env.broken.causes, model, frame_dims)
         env_steps = collected - (total_unrolls - case.pop("unroll")) * each
         lines.append(f"{what} in env {case['world']}, at most {each:,} env steps before {env_steps:,}")
         number = len(list(folder.glob("*.pt"))) if folder is not None else MAX_FILES

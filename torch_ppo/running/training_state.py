@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +80,11 @@ def randomization_of(task: Task, config: Config, given: RandomizationFn | None) 
     if type(task).randomize is Task.randomize:
         raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
     return task.randomize
+
+
+def seen_and_done(config: Config) -> dict[str, Any]:
+    """The settings of an `Env` that decide what a policy sees at once, and when what it does arrives."""
+    return {name: getattr(config, name) for name in ("history", "history_obs_keys", "action_delay")}
 
 
 def copy_into(live: object, saved: object, path: str = "") -> None:
@@ -232,6 +238,7 @@ class TrainingState:
             capture=config.capture != "none",
             randomization_fn=randomization_fn,
             keep_final=keep_final,
+            **seen_and_done(config),
             max_state=config.max_state,
         )
 

@@ -94,7 +94,7 @@ _POSITIVE = (
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
     "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
-    "max_state normalizer_clip keep_checkpoints"
+    "max_state normalizer_clip keep_checkpoints history"
 ).split()
 _NOT_NEGATIVE = (
     "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
@@ -126,6 +126,10 @@ def _check_ranges(config: Config) -> None:
     for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
         sizes = getattr(config, name)
         require(len(sizes) > 0 and min(sizes) > 0, name, "one or more sizes greater than 0, such as 32 32")
+    delay = config.action_delay
+    delays = delay if isinstance(delay, tuple) else (delay, delay)
+    holds = len(delays) == 2 and 0 <= delays[0] <= delays[1]
+    require(holds, "action_delay", "0 or greater, or the least and the greatest, such as 0 3")
     for name, known in _NAMES.items():
         value = getattr(config, name)
         if value is not None and value not in known:
@@ -193,6 +197,11 @@ def _check_combinations(config: Config) -> None:
     for name in ("save_checkpoint_path", "restore_checkpoint_path"):
         if getattr(c, name) is not None and not getattr(c, name).strip("\0 "):
             raise ConfigError(f"{name} is {getattr(c, name)!r}, but must be a path; leave it out for none")
+    if c.history_obs_keys and c.history == 1:
+        raise ConfigError(
+            f"history_obs_keys = {c.history_obs_keys} has no effect with history = 1; set history = 3, say, or leave "
+            "history_obs_keys out"
+        )
     if c.num_evals > MAX_EVALS:
         raise ConfigError(f"num_evals is {c.num_evals}, but {MAX_EVALS:,} evaluations are the most that can be kept")
     _check_idle(c)

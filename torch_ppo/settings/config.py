@@ -34,8 +34,15 @@ class Config:
     random_episode_phase: bool = False
     """After every full reset each training env begins at a random point of its time limit, so that episodes do not all
     end at once. Evaluation runs whole episodes."""
-    auto_reset: Literal["cached", "random"] = "cached"
-    """A finished env restarts from its own first state (cached, Brax) or from that of a random env (random)."""
+    auto_reset: Literal["cached", "random", "fresh"] = "cached"
+    """A finished env restarts from its own first state (cached, Brax), from that of a random env (random), or from one
+    that is drawn anew (fresh), which costs a forward pass."""
+    history: int = 1
+    """Observations that the networks see at once, the last ones, oldest first; 1 is the newest alone."""
+    history_obs_keys: tuple[str, ...] = ()
+    """The observations that have a history, for tasks with several; by default all."""
+    action_delay: int | tuple[int, ...] = 0
+    """Env steps by which actions arrive late, or the least and the greatest, between which each episode draws its own."""
     max_state: float = 1e10
     """A world with a larger |qpos| or |qvel| is broken: it restarts and nothing is learned from it. As in MuJoCo."""
     max_broken_fraction: float = 0.01

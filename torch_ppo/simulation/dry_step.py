@@ -78,6 +78,7 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
     action = torch.zeros(num_envs, action_dim, device=physics.device)
     with _writing_in_place(physics, fail), _no_other_random_numbers(fail):
         task.start(physics, memory, own)
+        task.each_episode(memory, own)
         if task.apply(physics, memory, action) is not None:
             fail("apply", "returns something, but must write it: physics.ctrl.copy_(controls)")
         if task.each_substep(physics, memory, action) is not None:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.dry_step import as_observation, as_reward, dry_step
+from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
-from torch_ppo.simulation.physics import Physics, PhysicsError, masked_write, normalize_quaternions
-from torch_ppo.simulation.task import Observation, Task, TaskError
+from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
+from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 
@@ -25,7 +27,9 @@ RandomizationFn = Callable[[Physics, torch.Generator], dict[str, Tensor]]
 class Env:
     """`num_envs` episodes of a task, stepped together. All tensors are written in place.
 
-    observation:      after the step and any reset             (num_envs, obs_dim) per key
+    observation:      after the step and any reset; with
+                      `history`, of so many last steps, see
+                      `simulation.frames`                      (num_envs, obs_dim) per key
     seen:             the same, as `Task.observe` returns it   a tensor, or a dict
     reward:           summed over action repeats               (num_envs,)
     done:             1 where the episode ended                (num_envs,)
@@ -51,7 +55,9 @@ class Env:
 
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
-    Brax) or a random env's ("random"). The restart is a masked copy and costs no physics.
+    Brax) or a random env's ("random"). The restart is a masked copy and costs no physics. With "fresh" an env's own is
+    drawn anew after each of its episodes, which needs a forward pass (of all worlds in each step on CUDA).
+    `history` and `action_delay` are explained in `Config`.
     With `random_episode_phase` the time limit has begun to count before `reset`, by a random part of it in each env;
     the first episodes are then short, which `whole_episode` tells.
     """
@@ -71,6 +77,9 @@ class Env:
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
         keep_final: bool = False,
+        history: int = 1,
+        history_obs_keys: tuple[str, ...] = (),
+        action_delay: int | tuple[int, ...] = 0,
         max_state: float = MAX_STATE,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
@@ -91,7 +100,14 @@ class Env:
 
         self.done, self.truncation, self.termination, self.time_out = zeros(), zeros(), zeros(), zeros()
         self.steps = zeros(torch.int32)
+        low, high = delay_range(action_delay)
+        delayed = (low, high, num_envs, self.action_dim)
+        self.delay = ActionDelay(*delayed, device=device, generator=generator) if high else None
         self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
+        # Where every episode has memory of its own, its first observation cannot be kept.
+        self._has_new_memory = auto_reset != "fresh" and type(task).each_episode is not Task.each_episode
+        left = {*task.memory_kept, *(("random",) if self._has_new_memory else ())}  # or noise would be that of the pool
+        self._restored_memory = tuple(name for name in self.memory if name not in left)
         self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
         self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
         with torch.no_grad():
@@ -99,10 +115,14 @@ class Env:
             found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator)
             # Only now is it known which applied forces the task uses; they are 0 at first.
             self._pool = {name: torch.zeros_like(x) for name, x in self.physics.start_parts().items()}
+            if self._has_new_memory:
+                self._pool["sensordata"] = torch.zeros_like(self.physics.sensordata)
             self._nominal = {name: nominal.get(name, x.clone()) for name, x in self._pool.items()}
-            self.observation = {key: torch.zeros_like(value) for key, value in found.observation.items()}
+            self.frames = frames_by_key(history, history_obs_keys, found.observation)
+            frames = {key: torch.zeros_like(value) for key, value in found.observation.items()}
+            self.observation = {key: torch.zeros_like(full_of(x, self.frames[key])) for key, x in frames.items()}
             self.seen: Any = self.observation["state"] if found.single else self.observation
-            self._pool_observation = {key: torch.zeros_like(value) for key, value in self.observation.items()}
+            self._pool_observation = {} if self._has_new_memory else frames
             kept = self.observation if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
             self.final_state = torch.cat(self._state_parts(), 1) if keep_final else None
@@ -145,8 +165,8 @@ class Env:
         """Whether the episode began at its beginning, bool `(num_envs,)`; see `random_episode_phase`."""
         return self.steps == self.episode_metrics["length"]
 
-    def _observe(self) -> Observation:
-        observed = as_observation(self.task.observe(self.physics, self.memory))
+    def _observe(self, memory: Memory) -> Observation:
+        observed = as_observation(self.task.observe(self.physics, memory))
         if observed.keys() != self.observation.keys():
             raise TaskError(
                 f"{type(self.task).__name__}.observe returns {', '.join(observed)}, but returned "
@@ -154,35 +174,34 @@ class Env:
             )
         return observed
 
-    def _draw(self) -> None:
+    def _draw(self, memory: Memory) -> None:
         if self.task.num_random:
-            self.memory["random"].uniform_(generator=self.generator)
+            memory["random"].uniform_(generator=self.generator)
 
     @torch.no_grad()
     def reset(self) -> Any:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
-        self._draw_start_states()
-        self._keep_start_states(self._observe())
+        self._draw_start_states(self.memory)
+        self.physics.forward()
+        self._keep_start_states(self._observe(self.memory))
+        if self.delay is not None:
+            self.delay.reset()
         return self.seen
 
-    def _draw_start_states(self) -> None:
-        for tensor in self.memory.values():
+    def _draw_start_states(self, memory: Memory) -> None:
+        for tensor in memory.values():
             tensor.zero_()
-        self._draw()
+        self._draw(memory)
         self.physics.reset(self._everywhere, self._nominal)
-        self.task.start(self.physics, self.memory, self.generator)
+        self.task.start(self.physics, memory, self.generator)
+        self.task.each_episode(memory, self.generator)
         normalize_quaternions(self.physics)
-        self.physics.forward()
 
     def _keep_start_states(self, observed: Observation) -> None:
         """Makes the present state the pool, and every env's first."""
-        for name, tensor in self.physics.start_parts().items():
-            self._pool[name].copy_(tensor)
-        for name, tensor in self.memory.items():
-            self._pool_memory[name].copy_(tensor)
+        self._write_pool(self._everywhere, self.memory, observed)
         for key, value in observed.items():
-            self.observation[key].copy_(value)
-            self._pool_observation[key].copy_(value)
+            self.observation[key].copy_(full_of(value, self.frames[key]))
         for tensor in (self.broken.given, self._totals, self.done, self.truncation, self.termination, self.time_out):
             tensor.zero_()
         if self.success is not None:
@@ -192,6 +211,40 @@ class Env:
             policy_steps = -(-self.episode_length // self.action_repeat)
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
 
+    def _write_pool(self, where: Tensor, memory: Memory, observed: Observation) -> None:
+        """Puts the present state of physics into the pool, with its memory and observation."""
+        present = {**self.physics.start_parts(), "sensordata": self.physics.sensordata}
+        for pool, found in (
+            (self._pool, present),
+            (self._pool_memory, memory),
+            (self._pool_observation, observed),
+        ):
+            for name, tensor in pool.items():
+                masked_write(where, found[name], tensor)
+
+    def _draw_restarts(self) -> None:
+        """What envs whose episode ends in this step go on with. Drawn here, not where it is used: that is compiled."""
+        if self.auto_reset == "random":
+            self._source.random_(self.num_envs, generator=self.generator)
+        if self.delay is not None:
+            self.delay.draw()
+        if self._has_new_memory:
+            self.task.each_episode(self._pool_memory, self.generator)
+        if self.auto_reset == "fresh":
+            self._refill_pool()
+
+    def _refill_pool(self) -> None:
+        """Draws start states for all envs; those whose own has been used keep them for the next episode."""
+        used = self.done.bool() | self._length.eq(0)  # by the episode that has just begun
+        memory = {name: torch.zeros_like(tensor) for name, tensor in self._pool_memory.items()}
+        with left_as_it_was(self.physics):
+            self._draw_start_states(memory)
+            if host_can_ask(used) and not used.any():
+                return  # now that as many random numbers are drawn as on CUDA
+            if self.physics.model.nsensordata:
+                self.physics.forward(used)
+            self._write_pool(used, memory, self._observe(memory))
+
     @torch.no_grad()
     def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
         """One policy step with `action` `(num_envs, action_dim)`. Returns `(seen, reward, done)`.
@@ -199,13 +252,13 @@ class Env:
         These are the env's own tensors, which the next step overwrites: clone what is to be kept. Where an episode has
         ended, what is seen is the start of the next one already.
         """
-        # Random numbers are drawn here, not where they are used: after_physics is compiled, which a generator cannot be.
-        if self.auto_reset == "random":
-            self._source.random_(self.num_envs, generator=self.generator)
+        self._draw_restarts()
         for repeat in range(1, self.action_repeat + 1):
-            self._draw()
-            self.simulate(action)
-            self.after_physics(action, repeat == 1, repeat == self.action_repeat)
+            # Random numbers are drawn here, not where they are used: after_physics is compiled, which a generator cannot be.
+            self._draw(self.memory)
+            arriving = action if self.delay is None else self.delay(action)
+            self.simulate(arriving)
+            self.after_physics(arriving, repeat == 1, repeat == self.action_repeat)
         return self.seen, self.reward, self.done
 
     def simulate(self, action: Tensor) -> None:
@@ -239,8 +292,9 @@ class Env:
         was_done = self.done.bool()
         for name, value in self.metrics.items():
             value.copy_(metrics[name])
-        observed = self._observe()
+        observed = self._observe(memory)
         broken = self.broken.find(physics, observed)
+        observed = {key: pushed(self.observation[key], frame) for key, frame in observed.items()}
         terminated = task.terminated(physics, memory)
         terminated = broken if terminated is None else terminated.bool() | broken
 
@@ -284,12 +338,18 @@ class Env:
             def start(pool: Tensor) -> Tensor:
                 return pool
 
+        parts = {name: start(pool) for name, pool in self._pool.items()}
+        self.physics.reset(done, parts)
+        for name in self._restored_memory:
+            masked_write(done, start(self._pool_memory[name]), self.memory[name])
+        if self.delay is not None:
+            self.delay.restart(done)
+        first = {key: start(pool) for key, pool in self._pool_observation.items()}
+        if self._has_new_memory:
+            masked_write(done, parts["sensordata"], self.physics.sensordata)
+            first = self._observe(self.memory)
         for key, value in observed.items():
-            torch.where(done[:, None], start(self._pool_observation[key]), value, out=self.observation[key])
-        self.physics.reset(done, {name: start(pool) for name, pool in self._pool.items()})
-        for name, tensor in self.memory.items():
-            if name not in self.task.memory_kept:
-                masked_write(done, start(self._pool_memory[name]), tensor)
+            torch.where(done[:, None], full_of(first[key], self.frames[key]), value, out=self.observation[key])
 
     def state(self) -> dict[str, object]:
         """The live tensors that, copied back, continue every episode exactly (with the generator's state)."""
@@ -303,4 +363,5 @@ class Env:
             "pool": self._pool,
             "pool_memory": self._pool_memory,
             "pool_observation": self._pool_observation,
+            **({} if self.delay is None else {"delay": self.delay.state()}),
         }

@@ -183,11 +183,11 @@ class MujocoPhysics:
             chunk_size=self._chunk,
         )
 
-    def forward(self) -> None:
+    def forward(self, where: Tensor | None = None) -> None:
         if not self.model.nsensordata:
             return
         data = self._datas[0]
-        for i in range(self.num_envs):
+        for i in range(self.num_envs) if where is None else where.nonzero().flatten().tolist():
             data.time = self.time[i].item()
             for name in ("qpos", "qvel", "act", *self._held):
                 getattr(data, name)[:] = getattr(self, name)[i].numpy()

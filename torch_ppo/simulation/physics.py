@@ -55,8 +55,8 @@ class Physics(Protocol):
     def step(self, num_substeps: int) -> None:
         """Advances all worlds by `num_substeps` timesteps with `ctrl` held."""
 
-    def forward(self) -> None:
-        """Updates `sensordata` to the current state."""
+    def forward(self, where: Tensor | None = None) -> None:
+        """Updates `sensordata` to the current state, of all worlds or at least `where` `(num_envs,)` is true."""
 
     def start_parts(self) -> dict[str, Tensor]:
         """The live tensors that a start state consists of, by name: position, velocity, activation, and what is held."""
@@ -171,6 +171,17 @@ def normalize_quaternions(physics: Physics) -> None:
             length = quaternion.norm(dim=1, keepdim=True)
             quaternion[:, :1] += length == 0
             quaternion /= torch.where(length == 0, 1.0, length)
+
+
+@contextlib.contextmanager
+def left_as_it_was(physics: Physics) -> Iterator[None]:
+    """Puts the state back afterwards, so that another may be tried out inside."""
+    before = {name: tensor.clone() for name, tensor in physics.state().items()}
+    try:
+        yield
+    finally:
+        for name, tensor in physics.state().items():
+            tensor.copy_(before[name])
 
 
 def overflow_in_words(number: int, which: str) -> str:

@@ -92,6 +92,13 @@ class Task:
         """
         raise TaskError(f"{type(self).__name__} has no start, which writes the state that an episode begins with")
 
+    def each_episode(self, memory: Memory, generator: torch.Generator) -> None:
+        """Writes the memory that is new in every episode, such as a command or the time of a push, for every env.
+
+        Called after `start`, and before each step for the episodes that may end in it: the next ones begin with this
+        memory, while a start state comes from where `auto_reset` says. Their first observations show it.
+        """
+
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         """Turns the action `(num_envs, action_dim)` into controls."""
         physics.ctrl.copy_(action)

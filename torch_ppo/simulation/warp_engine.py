@@ -107,7 +107,8 @@ class WarpPhysics:
 
         self._run(num_substeps, substeps)
 
-    def forward(self) -> None:
+    def forward(self, where: Tensor | None = None) -> None:
+        # All worlds, wherever it is wanted: how many there are is recorded.
         def forward() -> None:
             mjw.forward(self._model, self._data)
 
