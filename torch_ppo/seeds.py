@@ -258,7 +258,7 @@ def main() -> None:
     try:
         draw(summary, picture, arguments.title)
     except ModuleNotFoundError:
-        print("no picture: it needs matplotlib (pip install 'torch-ppo[plot]')")
+        print("no picture: it needs matplotlib (pip install '.[plot]')")
     else:
         print(picture)
     sys.exit(2 if failures else 0)

@@ -1,11 +1,13 @@
-"""All tasks in one table.
+"""All tasks in one table; or the first task of a new robot.
 
 torch-ppo tasks
 torch-ppo tasks walker_walk my_robot.py:MyRobot
+torch-ppo tasks --new my_robot.xml
 """
 
 import dataclasses
 import re
+import shlex
 import sys
 from importlib import resources
 from pathlib import Path
@@ -16,19 +18,27 @@ import tyro
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES, make_task
-from torch_ppo.errors import user_errors
+from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
+from torch_ppo.starter import write_starter
 
 HEADER = ("task", "observation", "action", "step", "limit", "configurations", "trained on a CPU to", "also called")
 
 
 @dataclasses.dataclass(frozen=True)
 class TasksArguments:
-    """List the tasks: sizes of observation and action, seconds per action, time limit, configurations, other names."""
+    """List the tasks: sizes of observation and action, seconds per action, time limit, configurations, other names.
+
+    With --new, write the first task of a robot instead.
+    """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Only these; also one of your own, package.module:Task or file.py:Task."""
+    new: Path | None = None
+    """MJCF file of a robot: write a task, a configuration for the CPU and a test beside it."""
+    output: Path | None = None
+    """Folder to write them into, with --new."""
 
 
 def describe(name: str) -> tuple[str, ...]:
@@ -73,11 +83,26 @@ def trained(name: str) -> str:
     return found[1] if found else ""
 
 
+def begin(arguments: TasksArguments) -> None:
+    """Writes a first task for `--new`, and prints what and how to go on."""
+    if arguments.new is None or arguments.names:
+        raise ConfigError("--new and --output write a first task: --new my_robot.xml --output tasks, and no names")
+    (task, configuration, test), name = write_starter(arguments.new, arguments.output)
+    print(f"{task}\n{configuration}\n{test}\n\nnext:")
+    env, configuration, test = (shlex.quote(str(word)) for word in (f"{task}:{name}", configuration, test))
+    print(f"  python -m pytest {test}")
+    print(f"  python -m torch_ppo.train --env {env} --config {configuration}")
+    print(f"  python -m torch_ppo.play --env {env} --policy random")
+
+
 def main() -> None:
     """The program `torch-ppo tasks`."""
     with reader_may_leave(), user_errors():
         words = [word for word in sys.argv[1:] if word != "--env"]  # as it once was
         arguments = tyro.cli(TasksArguments, args=words, prog=called("tasks"))
+        if arguments.new is not None or arguments.output is not None:
+            begin(arguments)
+            return
         rows = [HEADER, *(describe(ALIASES.get(name, name)) for name in arguments.names or sorted(ENVS))]
         widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
         for row in rows:

@@ -218,9 +218,7 @@ def parse_yaml(text: str) -> Settings:
     try:
         import yaml
     except ImportError:
-        raise ConfigError(
-            "YAML needs PyYAML: pip install 'torch-ppo[dialects]'; TOML, JSON and Python do not"
-        ) from None
+        raise ConfigError("YAML needs PyYAML: pip install '.[dialects]'; TOML, JSON and Python do not") from None
 
     class Loader(yaml.SafeLoader):
         """Safe, and tuples as Isaac Lab writes them."""

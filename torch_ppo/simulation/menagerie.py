@@ -12,7 +12,7 @@ from torch_ppo.errors import UserError, did_you_mean
 CHECKOUT = "MUJOCO_MENAGERIE_PATH"  # environment variable: a checkout of the repository
 HOW_TO_GET_THEM = (
     f"set {CHECKOUT} to a checkout of github.com/google-deepmind/mujoco_menagerie, or "
-    "pip install 'torch-ppo[menagerie]' and mujoco-menagerie prefetch"
+    "pip install '.[menagerie]' and mujoco-menagerie prefetch"
 )
 
 
