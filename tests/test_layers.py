@@ -22,6 +22,7 @@ ROOMS = (
     "torch_ppo.settings",
     "torch_ppo.dialects",
     "torch_ppo.simulation",
+    "torch_ppo.starting",
     "torch_ppo",  # the face: it names what others promise, and imports it only when it is asked for
     "torch_ppo.envs",
     "torch_ppo.showing",

@@ -21,7 +21,7 @@ from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES, make_task
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
-from torch_ppo.starter import write_starter
+from torch_ppo.starting.files import write_starter
 
 HEADER = ("task", "observation", "action", "step", "limit", "configurations", "trained on a CPU to", "also called")
 

@@ -1,11 +1,6 @@
-"""The texts of a first task for a robot, from what `starter` has found of it."""
+"""The texts of a first task for a robot, from what `robot` has found of it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch_ppo.starter import Robot
+from torch_ppo.starting.robot import Robot
 
 
 def task_text(robot: Robot, name: str, mjcf: str) -> str:

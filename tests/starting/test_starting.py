@@ -10,7 +10,8 @@ import torch
 import torch_ppo
 from torch_ppo import tasks
 from torch_ppo.settings.files import read_config
-from torch_ppo.starter import look_at, write_starter
+from torch_ppo.starting.files import write_starter
+from torch_ppo.starting.robot import look_at
 
 LEG = """
 <body name="{name}" pos="{x} {y} 0">

@@ -1,0 +1,1 @@
+"""The first task of a new robot, written as text."""
