@@ -20,6 +20,15 @@ AGENTS = {
     "not_normalized": ({"state": 5}, {"normalize_observations": False}),
     "asymmetric": (SIZES, {"normalize_observations": True, "value_obs_key": "privileged_state"}),
     "policy_sees_privileged": (SIZES, {"normalize_observations": True, "policy_obs_key": "privileged_state"}),
+    "history": (
+        {"state": 15, "privileged_state": 8},
+        {
+            "normalize_observations": True,
+            "value_obs_key": "privileged_state",
+            "history": 3,
+            "history_obs_keys": ("state",),
+        },
+    ),
     "state_dependent_std": (
         {"state": 5},
         {
@@ -55,7 +64,7 @@ def make_trained_agent(name, seed=0):
 
 def random_observation(agent, *batch):
     """(*batch, obs_dim), about where the normalizer's observations were."""
-    size = agent.normalizer[agent.policy_obs_key].mean.shape[0]
+    size = agent.normalizer[agent.policy_obs_key].obs_dim
     return 3.0 * torch.rand(*batch, size, generator=torch.Generator().manual_seed(7))
 
 
