@@ -43,7 +43,10 @@ class Walker(Task):
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         pitch = physics.qpos[:, PITCH, None]  # of the torso; legs turn the other way
-        legs = [pitch - joints.cumsum(dim=1) for joints in physics.qpos[:, FIRST_JOINT:].split(3, dim=1)]
+        legs = []
+        for joints in physics.qpos[:, FIRST_JOINT:].split(3, dim=1):
+            hip, knee, ankle = joints.split(1, dim=1)  # added up one by one: cumsum is not deterministic on CUDA
+            legs += [pitch - hip, pitch - (hip + knee), pitch - (hip + knee + ankle)]
         pitches = torch.cat([pitch, *legs], dim=1)
         return torch.cat(
             [

@@ -123,6 +123,7 @@ ELSEWHERE = {
     "capture": "tests/running/test_accelerate.py::test_every_level_of_capture_gives_the_same",
     "compile": "tests/running/test_accelerate.py::test_compiled_training_is_the_same_but_for_rounding",
     "matmul_precision": "tests/running/test_accelerate.py::test_high_precision_is_the_highest_on_the_cpu",
+    "deterministic": "tests/running/test_determinism.py::test_a_deterministic_run",
     "torch_threads": "tests/test_parameters.py::test_torch_threads",
     "keep_checkpoints": "tests/running/test_checkpoint.py::test_the_newest_checkpoints_are_kept",
     "on_disk_error": "tests/running/test_full_disk.py::test_a_run_goes_on_when_there_is_space_again",

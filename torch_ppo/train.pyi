@@ -107,6 +107,7 @@ def train(
     compile: bool | None = None,
     matmul_precision: Literal["highest", "high", "medium"] = "high",
     bf16: bool = False,
+    deterministic: bool = False,
     torch_threads: int | None = None,
     on_disk_error: Literal["stop", "continue"] = "stop",
 ) -> tuple[MakePolicy, Params, Metrics]:

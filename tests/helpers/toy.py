@@ -56,6 +56,9 @@ class ToyPhysics:
             masked_write(mask, start[name], tensor)
         masked_write(mask, 0.0, self.time)
 
+    def make_deterministic(self) -> None:
+        """It is."""
+
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(sensor_slices(self.model), name)]
 

@@ -13,6 +13,7 @@ from torch_ppo.envs import ENVS, make_task
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running import accelerate
 from torch_ppo.running.checkpoint import agent_from_checkpoint
+from torch_ppo.running.determinism import determinism_left_as_it_was
 from torch_ppo.running.training_state import TrainingState, resolve_config
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
@@ -192,7 +193,13 @@ COMPILED = {
     ),
     "joystick": (
         "quadruped_joystick",
-        {"physics": "auto", "value_obs_key": "privileged_state", "action_repeat": 2, "randomize": True},
+        {
+            "physics": "auto",
+            "value_obs_key": "privileged_state",
+            "action_repeat": 2,
+            "randomize": True,
+            "deterministic": True,  # two simulations of contacts drift apart on CUDA
+        },
     ),
 }
 QUICK = ("plain", "adaptive", "all stored")
@@ -213,7 +220,8 @@ def test_compiled_training_is_the_same_but_for_rounding(device, name):
     torch._dynamo.reset()
     task, settings = COMPILED[name]
     settings = {"normalize_observations_std_eps": 0.1, **settings}
-    expected, found = (train(make_state(device, "none", task=task, compile=x, **settings)) for x in (False, True))
+    with determinism_left_as_it_was():
+        expected, found = (train(make_state(device, "none", task=task, compile=x, **settings)) for x in (False, True))
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
@@ -226,7 +234,14 @@ def test_every_task_can_be_compiled(device, task):
     """Rewards, observations and ends of 30 random steps, of which the last ten are past a restart."""
     torch._dynamo.reset()
     plain, compiled = (
-        Env(make_task(task), 4, episode_length=20, device=torch.device(device), generator=generator(device))
+        Env(
+            make_task(task),
+            4,
+            episode_length=20,
+            device=torch.device(device),
+            generator=generator(device),
+            deterministic=True,  # two simulations of contacts drift apart on CUDA
+        )
         for _ in range(2)
     )
     compiled.after_physics = accelerate.compiled(compiled.after_physics)

@@ -11,7 +11,7 @@ from torch_ppo.settings.config import Config
 # Where and how to compute and what to log: not part of what a run learns.
 MACHINE = (
     "env run_evals log_training_metrics training_metrics_steps save_checkpoint_path restore_checkpoint_path "
-    "restore_value_fn device physics capture compile matmul_precision bf16 torch_threads"
+    "restore_value_fn device physics capture compile matmul_precision bf16 deterministic torch_threads"
 ).split()
 # Evaluations do not touch what is learned, except by the rounding of the run.
 EVALUATION = "num_evals num_eval_envs deterministic_eval randomize_eval".split()

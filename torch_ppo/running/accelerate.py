@@ -17,6 +17,7 @@ from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
+from torch_ppo.running.determinism import determinism_left_as_it_was
 from torch_ppo.running.evaluate import Evaluator
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,18 @@ def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
 
 @contextlib.contextmanager
 def torch_left_as_it_was() -> Iterator[None]:
-    """Leaves the caller's random numbers, number of threads, precision and current CUDA device as they were.
+    """Leaves the caller's random numbers, threads, precision, determinism and current CUDA device as they were.
 
     Inside, gradients are on, as learning needs.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cuda_device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+    with (
+        determinism_left_as_it_was(),
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         try:
             yield
         finally:

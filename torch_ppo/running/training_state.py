@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch_ppo.learning.batch import allocate_batch
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
+from torch_ppo.running.determinism import determinism_in_words, make_torch_deterministic
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator, act_of
 from torch_ppo.running.fit import actions_in_words, network_misfit, sizes_in_words, task_misfit
@@ -26,6 +28,8 @@ from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
 from torch_ppo.simulation.task import Task
+
+log = logging.getLogger(__name__)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -141,6 +145,8 @@ class TrainingState:
             torch.cuda.set_device(self.device)  # a task, or torch's capture, may say "cuda" and mean this one
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
+        if config.deterministic:
+            make_torch_deterministic(self.device)
         self.generators = make_generators(config.seed, self.device)
         self.env = self._make_env(
             task,
@@ -151,6 +157,8 @@ class TrainingState:
             randomization_fn=randomization_of(task, config, randomization_fn),
             keep_final=True,
         )
+        if config.deterministic:
+            log.info(determinism_in_words(self.env, config.physics))
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
         self.agent = make_agent(
             config,
@@ -240,6 +248,7 @@ class TrainingState:
             keep_final=keep_final,
             **seen_and_done(config),
             max_state=config.max_state,
+            deterministic=config.deterministic,
         )
 
     @property

@@ -204,6 +204,9 @@ class Config:
     """Matrix products of float32: highest is float32 itself, high TF32 on CUDA, which is also JAX's default there."""
     bf16: bool = False
     """Matrix products of the networks in bfloat16 while training; exported policies compute in float32."""
+    deterministic: bool = False
+    """The same seed gives the same bits on the same machine, on CUDA as well (not run yet), where it is slower. What that
+    means for the task is said at the start."""
     torch_threads: int | None = None
     """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
     on_disk_error: Literal["stop", "continue"] = "stop"

@@ -58,6 +58,7 @@ class Env:
     Brax) or a random env's ("random"). The restart is a masked copy and costs no physics. With "fresh" an env's own is
     drawn anew after each of its episodes, which needs a forward pass (of all worlds in each step on CUDA).
     `history` and `action_delay` are explained in `Config`.
+    `deterministic` asks it of the physics.
     With `random_episode_phase` the time limit has begun to count before `reset`, by a random part of it in each env;
     the first episodes are then short, which `whole_episode` tells.
     """
@@ -81,11 +82,14 @@ class Env:
         history_obs_keys: tuple[str, ...] = (),
         action_delay: int | tuple[int, ...] = 0,
         max_state: float = MAX_STATE,
+        deterministic: bool = False,
     ) -> None:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.random_episode_phase = random_episode_phase
         self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
+        if deterministic:
+            self.physics.make_deterministic()
         if randomization_fn is not None:
             self.physics.set_model_fields(randomization_fn(self.physics, generator))
         self.num_substeps = self._substeps_per_control()

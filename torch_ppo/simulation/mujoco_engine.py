@@ -231,6 +231,9 @@ class MujocoPhysics:
     def set_model_fields(self, fields: ModelFields) -> None:
         self._models = list(world_models(self.model, self.num_envs, fields))
 
+    def make_deterministic(self) -> None:
+        """C MuJoCo is: each world is computed by one thread, whatever their number."""
+
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]
 

@@ -70,6 +70,9 @@ class Physics(Protocol):
         Constants that MuJoCo derives from them follow. `model` stays the nominal one.
         """
 
+    def make_deterministic(self) -> None:
+        """The same states and controls give the same bits from now on, on the same machine; before stepping."""
+
     def sensor(self, name: str) -> Tensor:
         """View of a named sensor, `(num_envs, dim)`."""
 

@@ -158,6 +158,12 @@ class WarpPhysics:
             own = wp.array(value, dtype=shared.dtype, device=self._warp_device)
             setattr(self._model, name, own)
 
+    def make_deterministic(self) -> None:
+        """Contacts and constraint rows are sorted, and sums of atomic additions made in a fixed order."""
+        if self._launched:
+            raise RuntimeError("physics must be made deterministic before the first step")
+        self._model.opt.deterministic = mjw.DeterminismType.ALL
+
     def sensor(self, name: str) -> Tensor:
         return self.sensordata[:, sensor_slice(self._sensors, name)]
 
