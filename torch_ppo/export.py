@@ -8,6 +8,7 @@ deterministic actions `(..., action_dim)`. With `history` n, an observation is t
 """
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import DiskError, write_atomically
+from torch_ppo.running.saved_policy import CONTROLS_FILE
 
 TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
 
@@ -82,13 +84,16 @@ def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed:
     return largest
 
 
-def export_policy(agent: Agent, path: Path) -> float:
-    """Writes `agent`'s deterministic policy and checks it; returns the largest difference found."""
+def export_policy(agent: Agent, path: Path, controls: dict[str, list] | None = None) -> float:
+    """Writes `agent`'s deterministic policy and checks it; returns the largest difference found.
+
+    controls:  what becomes of its actions, a checkpoint's "controls"; written into the file as it is
+    """
     module = DeterministicPolicy(agent).eval()
     dim = module.obs_dim
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
-        content = scripted.save_to_buffer()
+        content = scripted.save_to_buffer({} if controls is None else {CONTROLS_FILE: json.dumps(controls)})
     unchecked = path.with_name(".policy.unchecked.tmp")
     try:
         write_atomically(unchecked, content)
@@ -141,7 +146,7 @@ def main() -> None:
         folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
         output = arguments.output or folder / "policy.pt"
         check_output(output, source)
-        largest = export_policy(agent_from_checkpoint(checkpoint), output)
+        largest = export_policy(agent_from_checkpoint(checkpoint), output, checkpoint.get("controls"))
         print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
         print(f"largest action difference {largest:.1g} on random observations")
 

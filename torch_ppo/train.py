@@ -323,7 +323,8 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         progress.message(f"  {called('train')} --resume {folder.path}{trust}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")
-    export_policy(agent_from_checkpoint(load_checkpoint(best)), folder.policy)
+    checkpoint = load_checkpoint(best)
+    export_policy(agent_from_checkpoint(checkpoint), folder.policy, checkpoint.get("controls"))
     progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
 
 

@@ -34,3 +34,22 @@ def test_format_2_goes_on_exactly(tmp_path, differences):
     second.env.broken.counts.zero_()
     changed = differences(whole.checkpoint(), second.checkpoint())
     assert [path for path in changed if "time" not in path] == []
+
+
+def test_a_task_that_has_come_to_remember_more():
+    """It begins at 0."""
+    config = Config(
+        env="quadruped_joystick", num_timesteps=1, num_envs=2, batch_size=2, num_minibatches=1, unroll_length=2,
+        episode_length=12, run_evals=False, device="cpu", policy_hidden_layer_sizes=(4,), value_hidden_layer_sizes=(4,),
+    )  # fmt: skip
+    state, resumed = (TrainingState(config, torch_ppo.make_task("quadruped_joystick")) for _ in range(2))
+    for each in (state, resumed):
+        each.collector()
+    assert resumed.env.memory["way_off"].min() > 0
+    old = state.checkpoint()
+    old["format"] = 3
+    for name in ("memory", "pool_memory"):
+        del old["env"][name]["way_off"]
+    resumed.load_checkpoint(old)
+    assert resumed.env.memory["way_off"].eq(0).all()
+    assert torch.equal(resumed.env.memory["command"], state.env.memory["command"])

@@ -23,4 +23,9 @@ def upgraded_env(saved: dict[str, dict[str, Tensor]], live: dict[str, dict[str, 
     pool = {name: saved["pool"].get(name, x) for name, x in missing.items()}
     observation = saved["pool_observation"] if live["pool_observation"] else {}
     counters = {**saved["counters"], "broken": counts}
-    return {**saved, "counters": counters, "pool": pool, "pool_observation": observation}
+    # What tasks have come to remember begins at 0.
+    memories = {
+        name: {key: saved[name].get(key, torch.zeros_like(x, device="cpu")) for key, x in live[name].items()}
+        for name in ("memory", "pool_memory")
+    }
+    return {**saved, **memories, "counters": counters, "pool": pool, "pool_observation": observation}

@@ -1,5 +1,6 @@
 """Policies from files: a run's folder, a checkpoint, or an exported policy."""
 
+import json
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
+from torch_ppo.simulation.scaling import from_plain
 from torch_ppo.simulation.task import Observation
+
+CONTROLS_FILE = "controls.json"  # in an exported file, what becomes of its actions: see `simulation.scaling.to_plain`
 
 
 class PolicyError(UserError):
@@ -32,6 +37,8 @@ class SavedPolicy:
     observation_sizes:  size of each of the task's observations; None where the file does not say (an exported policy)
     action_dim:         size of an action; None likewise
     env_steps:          how far training was; None likewise
+    actuators:          names of what is controlled, in the order of the action's parts; None where it is not that simple
+    scaling:            what the task's `apply` makes of actions; None likewise, and where the file does not say
     """
 
     path: Path
@@ -41,6 +48,8 @@ class SavedPolicy:
     observation_sizes: dict[str, int] | None = None
     action_dim: int | None = None
     env_steps: int | None = None
+    actuators: tuple[str, ...] | None = None
+    scaling: Scaling | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -61,6 +70,20 @@ class SavedPolicy:
             )
         with torch.no_grad():
             return self.act(observation, generator)
+
+    def controls(self, action: Tensor) -> Tensor:
+        """What the actuators get for an action `(..., action_dim)`: scale, offset, and the limits of their ranges.
+
+        `(..., nu)`, in the order of `actuators` and their units (rad for a position servo of a hinge). PolicyError where
+        the file does not say, or where the task's `apply` depends on more than the action.
+        """
+        if self.scaling is None:
+            raise PolicyError(
+                f"{self.path} does not say what becomes of its actions: it is older, or the task's apply is not a scale and "
+                "an offset; what the apply does has to be done"
+            )
+        scaling = Scaling(*(part.to(action.device) for part in self.scaling))
+        return within_range(controls_of(action, scaling), scaling)
 
     def key_in(self, observation: Observation) -> str:
         """Which of several observations the policy sees; of one there is no choice, as in Brax."""
@@ -100,6 +123,7 @@ def load_policy(
         saved["observation_sizes"],
         saved["action_dim"],
         saved["env_steps"],
+        **_scaled(saved.get("controls")),
     )
 
 
@@ -114,11 +138,20 @@ def is_torchscript(path: Path) -> bool:
 def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
-        module = torch.jit.load(str(path), map_location=device).eval()
+        extra = {CONTROLS_FILE: ""}
+        module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
     beside = path.with_name("config.toml")
     config = load_config(str(beside)) if beside.is_file() else None
     key = config.policy_obs_key if config else Config.policy_obs_key
-    return SavedPolicy(path, lambda observation, generator: module(observation), key, config)
+    controls = json.loads(extra[CONTROLS_FILE]) if extra[CONTROLS_FILE] else None
+    return SavedPolicy(path, lambda observation, generator: module(observation), key, config, **_scaled(controls))
+
+
+def _scaled(controls: dict[str, list] | None) -> dict[str, object]:
+    """Actuators and scaling of a policy, from what a file says."""
+    if controls is None:
+        return {}
+    return {"actuators": tuple(controls["actuators"]), "scaling": from_plain(controls)}
 
 
 def _mode(agent: Agent) -> Callable[[Tensor, torch.Generator | None], Tensor]:

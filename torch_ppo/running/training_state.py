@@ -27,6 +27,7 @@ from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
+from torch_ppo.simulation.scaling import to_plain
 from torch_ppo.simulation.task import Task
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class TrainingState:
     interval_sums:    sums of the mean metrics of the training steps since the last report, float64 (len(METRICS),)
     interval_steps:   training steps since the last report
     interval_time:    seconds spent in them; what is still queued on the device counts once the host has waited for it
+    controls:         what the task makes of actions, see `simulation.scaling.to_plain`; None if it is not that simple
     walltime:         seconds spent in training steps, likewise
     last_step:        of the last training step the mean loss, the share of policy steps that broke a world, and the
                       largest |reward|
@@ -198,6 +200,8 @@ class TrainingState:
         self.broken_before = self.env.broken.counts.tolist()
         self.broken_folder: Path | None = None
         self.best: dict[str, float] | None = None
+        scaling = self.env.scaling()
+        self.controls = None if scaling is None else to_plain(scaling, self.env.physics.model)
         started = time.perf_counter()
         self._accelerate()
         self.preparation_time = time.perf_counter() - started
@@ -280,6 +284,7 @@ class TrainingState:
             "config": dataclasses.asdict(self.config),
             "observation_sizes": self.observation_sizes,
             "action_dim": self.action_dim,
+            "controls": self.controls,
             "agent": clone(self.agent.state_dict()),
             "optimizer": copy.deepcopy(self.learner.optimizer.state_dict()),
             "env": clone(self.env.state()),

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_ppo.formulas.controls import Scaling
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.dry_step import as_observation, as_reward, dry_step
 from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
+from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, unscaled
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
@@ -117,6 +119,8 @@ class Env:
         with torch.no_grad():
             nominal = {name: x.clone() for name, x in self.physics.start_parts().items()}
             found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator)
+            if self._actions_are_controls:
+                say_once(out_of_reach(self.physics.model, type(task).__name__))
             # Only now is it known which applied forces the task uses; they are 0 at first.
             self._pool = {name: torch.zeros_like(x) for name, x in self.physics.start_parts().items()}
             if self._has_new_memory:
@@ -158,6 +162,24 @@ class Env:
         if substeps < 1 or abs(substeps * timestep - control_dt) > 1e-6:
             raise PhysicsError(f"control_dt = {control_dt} s is not a multiple of the model's timestep = {timestep} s")
         return substeps
+
+    @property
+    def _actions_are_controls(self) -> bool:
+        task, own = self.task, type(self.task)
+        scaled = task.action_scale is not None or task.action_offset is not None
+        return own.apply is Task.apply and not scaled and not self._has_each_substep
+
+    def scaling(self) -> Scaling | None:
+        """What `Task.apply` makes of actions, for each actuator; None if it depends on more than the action.
+
+        That of an `apply` of the task's own is measured. Reads from the device.
+        """
+        task, physics = self.task, self.physics
+        if self._has_each_substep or not self.action_dim == physics.model.nu == physics.ctrl.shape[1]:
+            return None
+        if type(task).apply is Task.apply:
+            return declared_scaling(task, physics) or unscaled(physics.model)
+        return measured_scaling(task.apply, physics, self.memory)
 
     @property
     def observation_sizes(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ All methods are batched over envs and must not synchronise with the host or chan
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import mujoco
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.formulas.controls import controls_of
 from torch_ppo.simulation.engines import make_physics
 from torch_ppo.simulation.physics import Physics, compile_spec, load_spec
+from torch_ppo.simulation.scaling import declared_scaling
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
@@ -34,6 +37,10 @@ class Task:
     episode_length:   time limit in env steps, where the configuration sets none
     nconmax, njmax:   contacts and constraint rows per world for MuJoCo Warp; None lets it choose
     metric_names:     metrics that `reward` must return, in this order; those that are not named come after them
+    action_scale:     what `apply` multiplies actions by: a number, one per actuator, or "ctrlrange", which maps [-1, 1] to
+                      the range of each actuator; None for 1
+    action_offset:    what it adds: a number, one per actuator, or the name of a keyframe, whose pose position servos then
+                      hold at an action of 0; None for 0
     reward_range:     least and greatest reward of an env step
     memory_kept:      memory that an automatic reset leaves alone
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
@@ -49,6 +56,8 @@ class Task:
     reward_range: tuple[float, float] = (-math.inf, math.inf)
     memory_kept: tuple[str, ...] = ()
     num_random: int = 0
+    action_scale: float | Sequence[float] | str | None = None
+    action_offset: float | Sequence[float] | str | None = None
 
     def make_spec(self) -> mujoco.MjSpec:
         """The model before it is compiled: what is added here is seen in pictures, too."""
@@ -100,8 +109,9 @@ class Task:
         """
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        """Turns the action `(num_envs, action_dim)` into controls."""
-        physics.ctrl.copy_(action)
+        """Turns the action `(num_envs, action_dim)` into controls: by default action_offset + action_scale * action."""
+        scaling = declared_scaling(self, physics)
+        physics.ctrl.copy_(action if scaling is None else controls_of(action, scaling))
 
     def each_substep(self, physics: Physics, memory: Memory, action: Tensor) -> None:
         """Writes controls or applied forces before every timestep of the physics, after `apply`: laws at physics rate.
