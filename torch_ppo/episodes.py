@@ -30,8 +30,8 @@ class Rollout:
     termination:       whether the task did                               (steps, num_envs) bool
     qpos, qvel:        before the step                                    (steps, num_envs, nq) and (..., nv)
     time:              before the step, in s                              (steps, num_envs)
-    success:           whether the task was achieved after the step, or None
-                       where the task does not say                        (steps, num_envs) bool
+    success:           whether the step ended an episode as a success, or
+                       None where the task does not say                        (steps, num_envs) bool
     metrics:           the task's, of this step                           (steps, num_envs) per name
     mocap_pos:         before the step, of the model's mocap bodies       (steps, num_envs, nmocap, 3)
     mocap_quat:        likewise                                           (steps, num_envs, nmocap, 4)

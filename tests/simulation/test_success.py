@@ -69,7 +69,7 @@ def test_an_episode_succeeds_by_its_last_step():
         assert env.episode_metrics["success_rate"] is env.success
         for i in range(12):
             if i not in ended:
-                assert env.success[i] == float((step + i) % 3 == 0)
+                assert env.success[i] == float(env.done[i] and (step + i) % 3 == 0)
             if env.done[i]:
                 ended.setdefault(i, bool(env.success[i]))
     assert [ended[i] for i in range(12)] == successes
@@ -98,14 +98,21 @@ def test_repeated_actions_count_by_the_last_repeat():
         make_env(Flickers(limit=None), action_repeat=3, episode_length=12), lambda _: torch.zeros(12, 2)
     )()
     assert metrics["eval/success_rate"] == pytest.approx(4 / 12)  # of step 12: envs 0, 3, 6 and 9
+    # An episode of 11 steps has two of four each, and is not over then.
+    evaluator = Evaluator(
+        make_env(Flickers(limit=None), action_repeat=4, episode_length=11), lambda _: torch.zeros(12, 2)
+    )
+    evaluator()
+    assert evaluator.active.all() and evaluator.success.tolist() == [float((8 + i) % 3 == 0) for i in range(12)]
 
 
 def test_a_broken_world_is_no_success():
-    env = make_env(Breaks(limit=None))
-    for step in range(1, 5):
-        env.step(torch.zeros(12, 2))
-        assert env.success.eq(float(step < 4)).all()
-    assert env.done.all() and env.broken.total == 12
+    for length, succeeds in ((3, 1.0), (4, 0.0)):
+        env = make_env(Breaks(limit=None), episode_length=length)
+        for _ in range(length):
+            env.step(torch.zeros(12, 2))
+        assert env.done.all() and env.success.eq(succeeds).all()
+        assert env.broken.total == (0 if succeeds else 12)
 
 
 def test_who_does_not_tell_reports_nothing():
@@ -209,22 +216,20 @@ def test_goals_reached():
 
 @pytest.mark.parametrize("name", ["quadruped_joystick", "biped_joystick"])
 def test_commands_followed(name):
-    """By the metric that they report: a mean velocity error of at most 0.25 m/s, and no fall."""
-    env = make_env(make_task(name), num_envs=16, episode_length=8)
-    total, ended = torch.zeros(16), torch.zeros(16, dtype=torch.bool)
+    """By the metric that they report: a mean velocity error of at most 0.25 m/s, and no fall; also of a next episode."""
+    env = make_env(make_task(name), num_envs=16, episode_length=7)
+    total, seen = torch.zeros(16), []
     env.memory["command"][:8] = 0.0  # who keeps its pose follows that
     env.memory["command_steps"].fill_(1000)
     env.physics.qvel[:8] = 0.0
-    for step in range(1, 9):
+    for step in range(1, 15):
         env.step(torch.zeros(16, 12))
         total += env.metrics["velocity_error_per_step"]
-        fell = env.termination.bool()
-        expected = (total / step <= 0.25) & ~fell
-        clear = ((total / step - 0.25).abs() > 1e-3) & ~ended
+        done, error = env.done.bool(), total / env.episode_metrics["length"]
+        expected = done & ~env.termination.bool() & (error <= 0.25)
+        clear = (error - 0.25).abs() > 1e-3
         assert torch.equal(env.success.bool()[clear], expected[clear])
-        ended |= env.done.bool()
-        if step == 7:
-            assert 0 < expected.sum() < 16
-    env.step(torch.zeros(16, 12))
-    error = env.metrics["velocity_error_per_step"]
-    assert torch.equal(env.success.bool(), (error <= 0.25) & ~env.termination.bool())  # of the next episode
+        seen.append(expected.sum().item())
+        total.masked_fill_(done, 0.0)
+        assert done.all() == (step % 7 == 0)
+    assert 0 < seen[6] < 16

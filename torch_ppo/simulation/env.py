@@ -38,16 +38,16 @@ class Env:
     truncation:       1 where only the time limit ended it     (num_envs,)
     termination:      1 where the task ended it                (num_envs,)
     time_out:         1 where the task reports a time-out      (num_envs,)
-    success:          1 where the task says so; None where it
-                      never does                               (num_envs,)
+    success:          1 where the episode ended as a success;
+                      None where the task never says so        (num_envs,)
     steps:            env steps in the episode; what the time
                       limit counts                             (num_envs,) int32
     metrics:          the task's, of this step                 (num_envs,) per name
     episode_metrics:  totals of the episode: sum_reward,
                       length and one per metric, and, where
-                      there is success, success_rate: whether
-                      it is one, 1 or 0; on a done step, those
-                      of the finished episode                  (num_envs,) per name
+                      there is success, success_rate, which is
+                      `success`; on a done step, those of the
+                      finished episode                  (num_envs,) per name
     broken:           which worlds went bad, and why; they
                       end as a termination with reward 0       see `simulation.broken`
 
@@ -334,8 +334,6 @@ class Env:
         time_out = task.time_out(physics, memory)
         if time_out is not None:
             self.time_out.copy_(time_out)
-        if self.success is not None:
-            self.success.copy_(task.success(physics, memory).bool() & ~broken)
         self._totals.masked_fill_(was_done, 0.0)
         self._length.add_(self.action_repeat)
         self._sums.add_(self.broken.given)
@@ -344,9 +342,13 @@ class Env:
         if self.final_state is not None:
             torch.cat(self._state_parts(), 1, out=self.final_state)
         if host_can_ask(done) and not done.any():
+            if self.success is not None:
+                self.success.zero_()
             for key, value in observed.items():
                 self.observation[key].copy_(value)
         else:
+            if self.success is not None:
+                self.success.copy_(task.success(physics, memory).bool() & done & ~broken)
             self._restart(done, observed)
 
     def _state_parts(self) -> list[Tensor]:
