@@ -4,8 +4,10 @@ import torch
 
 import torch_ppo
 from torch_ppo.running.checkpoint import load_checkpoint
-from torch_ppo.running.training_state import TrainingState
+from torch_ppo.running.formats import upgraded_env
+from torch_ppo.running.training_state import TrainingState, clone, copy_into
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env
 from torch_ppo.train import run
 
 
@@ -53,3 +55,22 @@ def test_a_task_that_has_come_to_remember_more():
     resumed.load_checkpoint(old)
     assert resumed.env.memory["way_off"].eq(0).all()
     assert torch.equal(resumed.env.memory["command"], state.env.memory["command"])
+
+
+def test_format_3_of_a_task_with_new_episodes_goes_on(tmp_path):
+    """It had observations of start states, and no sensors of them."""
+
+    def make_env(seed):
+        generator = torch.Generator().manual_seed(seed)
+        task = torch_ppo.make_task("quadruped_joystick")
+        return Env(task, 3, episode_length=5, device=torch.device("cpu"), generator=generator, engine="mujoco")
+
+    env, live = make_env(0), make_env(1).state()
+    old = clone(env.state())
+    del old["pool"]["sensordata"]
+    old["pool_observation"] = clone(env.observation)
+    sensors = live["pool"]["sensordata"].clone()
+    copy_into(live, upgraded_env(old, live, 3))
+    assert torch.equal(live["pool"]["sensordata"], sensors) and sensors.any()
+    assert torch.equal(live["pool"]["qpos"], env.state()["pool"]["qpos"])
+    assert torch.equal(live["counters"]["broken"], old["counters"]["broken"])
