@@ -127,14 +127,21 @@ def _load_task(name: str) -> Task:
     module = _load_file(Path(place).expanduser(), name) if place.endswith(".py") else _import(place, name)
     make = getattr(module, attribute, None)
     if make is None:
-        raise ConfigError(f"env is {name!r}, but {place} has no {attribute}{did_you_mean(attribute, vars(module))}")
-    made = make.func if isinstance(make, partial) else make
-    if not isinstance(make, Task) and not (isinstance(made, type) and issubclass(made, Task)):
+        tasks = [each for each, value in vars(module).items() if value is not Task and _makes_task(value)]
+        hint = did_you_mean(attribute, tasks) if tasks else ", nor any other torch_ppo.Task"
+        raise ConfigError(f"env is {name!r}, but {place} has no {attribute or 'task without a name'}{hint}")
+    if not _makes_task(make):
         raise ConfigError(f"env is {name!r}, but {attribute} is not a torch_ppo.Task")
     try:
         return make() if callable(make) else make
     except TypeError as error:
         raise ConfigError(f"env is {name!r}, but {attribute}() cannot be made: {error}") from None
+
+
+def _makes_task(value: object) -> bool:
+    """Whether it is a task, a class of tasks, or such a class with some arguments."""
+    made = value.func if isinstance(value, partial) else value
+    return isinstance(value, Task) or (isinstance(made, type) and issubclass(made, Task))
 
 
 def _import(place: str, name: str) -> object:

@@ -6,7 +6,7 @@ What is here is promised (docs/api.md); inner modules are not. Each name is impo
 
 import importlib
 import os
-from pathlib import Path
+import sys
 
 __version__ = "0.1.0"
 
@@ -44,8 +44,22 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # In a checkout envs/ and configs/ lie beside this folder; a wheel carries them inside it.
-if not (Path(__file__).parent / "envs").is_dir():
-    __path__.append(str(Path(__file__).parents[1]))
+_here = os.path.dirname(os.path.abspath(__file__))
+if not os.path.isdir(os.path.join(_here, "envs")):
+    __path__.append(os.path.dirname(_here))
+
+
+def _is_program() -> bool:
+    """Whether this process is one of our programs: `torch-ppo`, or `python -m torch_ppo...`, not one that imports us."""
+    if sys.argv[:1] != ["-m"]:  # as it is while Python looks for the module
+        return bool(sys.argv) and os.path.basename(sys.argv[0]) == "torch-ppo"
+    words = " ".join(sys.orig_argv).partition(" -m")[2].split()
+    return bool(words) and words[0].split(".")[0] == __name__
+
+
+if _is_program():
+    # Before the libraries, which take seconds.
+    importlib.import_module(f"{__name__}.errors").interrupts_end_imports()
 
 
 def __getattr__(name: str) -> object:

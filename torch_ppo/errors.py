@@ -3,8 +3,11 @@
 import contextlib
 import difflib
 import errno
+import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
+from types import FrameType
 
 
 class UserError(ValueError):
@@ -32,11 +35,34 @@ _OF_THE_SYSTEM = (
 )  # fmt: skip
 
 
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    # Not by an exception: half-imported libraries make something else of it, or go on without what failed.
+    os.write(2, b"\nstopped before anything was begun\n")
+    os._exit(INTERRUPTED)
+
+
+def interrupts_end_imports() -> None:
+    """Ctrl-C ends the process with a line, until `user_errors` begins: while a program imports its libraries."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """A UserError inside, or a path that the system refuses, ends the program with its one line and exit status 2."""
+    """A UserError inside, or a path that the system refuses, ends the program with its one line and exit status 2.
+
+    Ctrl-C ends it with a line and status 130.
+    """
     try:
+        if signal.getsignal(signal.SIGINT) is _end_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -69,10 +69,11 @@ class Evaluation:
     def __repr__(self) -> str:
         n, length = len(self.returns), self.lengths.to(torch.float32).mean().item()
         success = "" if self.success is None else f", success {self.success_rate:.0%}"
+        error = f"{self.standard_error:.2g}" if n > 1 else "-"
         digits = 1 if abs(self.mean) >= 10 else 3
         return (
             f"{self.env}: return {self.mean:.{digits}f} ± {self.std:.{digits}f} "
-            f"(standard error {self.standard_error:.2g}), "
+            f"(standard error {error}), "
             f"length {length:.0f}{success}, {n} episode{'s' * (n != 1)}"
         )
 

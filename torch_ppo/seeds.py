@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import json
 import math
+import os
 import re
 import signal
 import statistics
@@ -139,10 +140,18 @@ def refuse_other_settings(run: Run, wanted: Config) -> None:
     for field in dataclasses.fields(Config):
         name, now, then = field.name, getattr(wanted, field.name), getattr(found, field.name)
         left_open = name in FILLED_IN and now in (None, "auto", field.default)
-        if now != then and not left_open and name not in NOT_RESULTS:
+        if _place(name, now) != _place(name, then) and not left_open and name not in NOT_RESULTS:
             raise ConfigError(
                 f"{run.folder} is of other settings: {name} is {then!r} there, not {now!r}; --out names another folder"
             )
+
+
+def _place(name: str, value: object) -> object:
+    """A setting to compare: one that is a path, or has one in it, by where that is, from whatever folder it was given."""
+    if name == "env" and isinstance(value, str) and ".py:" in value:
+        path, _, attribute = value.rpartition(":")
+        return os.path.realpath(os.path.expanduser(path)), attribute
+    return os.path.realpath(value) if name.endswith("_path") and isinstance(value, str) else value
 
 
 def execute(run: Run) -> str | None:

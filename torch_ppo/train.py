@@ -319,7 +319,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         raise DiskError(f"{writes.failing}; {folder.what_is_saved()}{lines}")
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
-        trust = " --trust" if ":" in config.env else ""
+        trust = " --trust" if ":" in config.env or config.save_checkpoint_path else ""
         progress.message(f"  {called('train')} --resume {folder.path}{trust}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")

@@ -5,8 +5,10 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from torch_ppo import __main__, __version__, command, completion
 from torch_ppo.envs import ENVS
+from torch_ppo.errors import user_errors
 from torch_ppo.settings.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -202,3 +205,48 @@ def test_zsh_gets_the_same_script_behind_its_own_head(monkeypatch):
         completion.script("zsh").partition("_torch_ppo()")[2] == completion.script("bash").partition("_torch_ppo()")[2]
     )
     assert "bashcompinit" in completion.script("zsh")
+
+
+SLOW_IMPORT = """
+import pathlib, time
+pathlib.Path(__file__).with_name("importing").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:  # as libraries in C make of it
+    raise ImportError("initialization failed")
+"""
+
+
+@pytest.mark.parametrize("front", [["-m", "torch_ppo.{}"], ["-m", "torch_ppo", "{}"], ["torch-ppo", "{}"]])
+@pytest.mark.parametrize("name", ["train", "play", "evaluate", "seeds", "tasks", "export"])
+def test_ctrl_c_while_libraries_are_imported(name, front, tmp_path):
+    """A line and status 130, whatever a half-imported library makes of it."""
+    (tmp_path / "torch.py").write_text(SLOW_IMPORT)
+    (tmp_path / "torch-ppo").write_text("from torch_ppo.__main__ import main\nmain()\n")
+    words = [word.format(name) for word in front]
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, *words, "run"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "importing").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, b"", b"\nstopped before anything was begun\n")
+
+
+def test_a_library_leaves_ctrl_c_alone(tmp_path):
+    """A program of somebody else's that imports us, whatever it is called by."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("import torch_ppo\n")
+    code = "import signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    (tmp_path / "theirs" / "__main__.py").write_text(code)
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    subprocess.run([sys.executable, "-m", "theirs"], check=True, env=environment)
+
+
+def test_ctrl_c_later_is_one_line_too(capsys, monkeypatch):
+    with pytest.raises(SystemExit, match="130"), user_errors():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "\nstopped\n"

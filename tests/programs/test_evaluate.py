@@ -173,7 +173,7 @@ def test_line_and_numbers():
     assert result.standard_error == pytest.approx(np.std(returns.numpy(), ddof=1) / np.sqrt(3))
     assert str(result) == "walk: return 30.0 ± 21.6 (standard error 15), length 200, 3 episodes"
     one = torch_ppo.Evaluation("walk", returns[:1] / 100, torch.tensor([7]), {})
-    assert str(one) == "walk: return 0.100 ± 0.000 (standard error nan), length 7, 1 episode"
+    assert str(one) == "walk: return 0.100 ± 0.000 (standard error -), length 7, 1 episode"
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.returns = returns
 

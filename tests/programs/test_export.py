@@ -10,7 +10,7 @@ from tests.helpers.toy import ToyTask
 from torch_ppo import export
 from torch_ppo.export import ExportError, check_export, export_policy
 from torch_ppo.learning.agent import make_agent
-from torch_ppo.running.checkpoint import save_checkpoint
+from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 
@@ -227,6 +227,8 @@ def test_program(run_folder, monkeypatch, capsys):
         (["nowhere"], "no run folder or checkpoint nowhere"),
         (["."], "not a run folder"),
         (["run", "--checkpoint", "first"], "first.pt"),
+        (["policy.pt"], "policy.pt is an exported policy (TorchScript), not a checkpoint; a run folder"),
+        (["config.toml"], "config.toml is a configuration, not a checkpoint; a run folder"),
         (["damaged.pt"], "damaged.pt is not a whole checkpoint"),
         (["run", "--output", "run"], "run"),
         (["run", "--output", "damaged.pt/policy.pt"], "damaged.pt"),
@@ -235,6 +237,9 @@ def test_program(run_folder, monkeypatch, capsys):
 def test_bad_arguments(run_folder, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(run_folder.parent)
     (run_folder.parent / "damaged.pt").write_bytes((run_folder / "checkpoints" / "best.pt").read_bytes()[:1000])
+    (run_folder.parent / "config.toml").write_text("num_timesteps = 1\n")
+    agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
+    export_policy(agent, run_folder.parent / "policy.pt")
     before = sorted(run_folder.parent.rglob("*"))
     assert program(monkeypatch, *arguments) == 2
     error = capsys.readouterr().err

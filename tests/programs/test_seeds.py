@@ -1,5 +1,6 @@
 """Several seeds and variants: what is run, what is said of it, and mistakes."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from torch_ppo.errors import ConfigError
+from torch_ppo.running.program import parse_arguments
 from torch_ppo.seeds import SeedsArguments, plan, summarise, table, variant_options
+from torch_ppo.settings.files import to_toml
 
 TINY = (
     "--config cartpole_cpu --num-timesteps 2000 --num-evals 2 --num-envs 8 --batch-size 8 --num-minibatches 2".split()
@@ -93,6 +96,34 @@ def test_mistakes_are_found_before_the_first_run(vary, words):
 def test_options_of_its_own_are_refused():
     with pytest.raises(ConfigError, match="--run-dir is set for each run"):
         plan(SeedsArguments(), [*TINY, "--run-dir", "x"])
+
+
+def test_paths_are_compared_by_where_they_are(tmp_path, monkeypatch):
+    """A run's config.toml has whole paths; the command may have been given from another folder, or through a link."""
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "of_seeds.py").write_text(
+        "from torch_ppo.envs.cartpole import Cartpole\nclass Mine(Cartpole):\n    pass\nclass Other(Cartpole):\n    pass\n"
+    )
+    (tmp_path / "real" / "old.pt").touch()
+    arguments = SeedsArguments(seeds=(0,), out=tmp_path / "out")
+
+    def planned(folder, env, checkpoint):
+        monkeypatch.chdir(tmp_path / folder)
+        (run,) = plan(arguments, [*TINY, "--env", env, "--restore-checkpoint-path", checkpoint])
+        return run
+
+    run = planned("real", "of_seeds.py:Mine", "old.pt")
+    settings = parse_arguments([*run.options])[0].settings
+    run.folder.mkdir(parents=True)
+    paths = {"restore_checkpoint_path": str(tmp_path / "real" / "old.pt")}
+    (run.folder / "config.toml").write_text(to_toml(dataclasses.replace(settings, **paths)))
+    for folder, before in (("real", ""), ("real/sub", "../"), (".", "real/"), (".", "link/"), ("link", "")):
+        planned(folder, f"{before}of_seeds.py:Mine", f"{before}old.pt")
+    with pytest.raises(ConfigError, match="is of other settings: env is"):
+        planned("real", "of_seeds.py:Other", "old.pt")
+    with pytest.raises(ConfigError, match="is of other settings: restore_checkpoint_path is"):
+        planned("real/sub", "../of_seeds.py:Mine", "old.pt")
 
 
 def test_summary(tmp_path):

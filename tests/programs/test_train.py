@@ -345,6 +345,9 @@ def test_several_observations():
     assert metrics["eval/episode_reward"] != 0.0
     with pytest.raises(ConfigError, match=r"policy_obs_key.*'stat'.*'state'"):
         train(ToyTask(asymmetric=True), network_factory={"policy_obs_key": "stat"})
+    for key in ("policy_obs_key", "value_obs_key"):
+        with pytest.raises(ConfigError, match=f"{key} = 'x' has no effect: the task has one observation, 'state'"):
+            train(ToyTask(), network_factory={key: "x"})
 
 
 def test_network_factory_is_covered_by_the_seed():

@@ -83,6 +83,39 @@ def test_a_run_folder(call, run, tmp_path):
     assert torch_ppo.evaluate("run", env="of_trust.py:Mine", episodes=2).returns.shape == (2,)
 
 
+def test_checkpoints_outside_of_the_folder(call, tmp_path):
+    """Those that a run's own files ask for; the ones that whoever started it asked for are written."""
+    words = (
+        *TINY,
+        "--env",
+        "cartpole",
+        "--episode-length",
+        20,
+        "--save-checkpoint-path",
+        "elsewhere",
+        "--run-dir",
+        "run",
+    )
+    assert train(call, *words)[0] == 0
+    written = sorted((tmp_path / "elsewhere").iterdir())
+    assert written
+    on = ("--resume", "run", "--num-timesteps", 80)
+    status, _, errors = train(call, *on)
+    assert status == 2 and f"written to {tmp_path / 'elsewhere'} too, outside of it; --trust allows it" in errors
+    assert errors.count("\n") == 1 and sorted((tmp_path / "elsewhere").iterdir()) == written
+    status, _, errors = train(call, "--resume", "run/policy.pt", "--num-timesteps", 80)
+    assert status == 2 and "run/policy.pt is in a run folder, but no checkpoint; --resume run would work" in errors
+    assert train(call, *on, "--trust")[0] == 0 and len(list((tmp_path / "elsewhere").iterdir())) > len(written)
+
+
+def test_only_tasks_are_suggested(call, tmp_path):
+    with pytest.raises(ConfigError, match=r"of_trust.py has no nope; known: Cartpole, Mine$"):
+        make_task(f"{tmp_path}/of_trust.py:nope")
+    (tmp_path / "empty_of_tasks.py").write_text("import math\nfrom torch_ppo import Task\n")
+    with pytest.raises(ConfigError, match=r"empty_of_tasks.py has no Mine, nor any other torch_ppo.Task$"):
+        make_task(f"{tmp_path}/empty_of_tasks.py:Mine")
+
+
 def test_a_checkpoint_that_names_a_module(call, run, tmp_path):
     """A function of another module is not even called."""
     saved = load_checkpoint(run / "checkpoints" / "last.pt")

@@ -41,6 +41,18 @@ def global_random(self, physics, memory, generator):
     physics.qpos.copy_(torch.rand_like(physics.qpos))
 
 
+def with_memory(self, num_envs, device):
+    return {"x": torch.zeros(num_envs, device=device)}
+
+
+def rebind(self, physics, memory, action):
+    memory["x"] = memory["x"] + 1
+
+
+def rebind_new(self, physics, memory, action):
+    memory["y"] = physics.qpos[:, 0].clone()
+
+
 @pytest.mark.parametrize(
     ("methods", "words"),
     [
@@ -82,6 +94,32 @@ def global_random(self, physics, memory, generator):
             {"memory_kept": ("nothere",)},
             "Mine.memory_kept names 'nothere', which make_memory does not make; it has: none",
         ),
+        (
+            {"terminated": lambda self, p, m: p.qpos[:, 0] * 0 + 0.25},
+            r"Mine.terminated returns float32 \(6,\) with 0.25 in it, but bool \(6,\), or 0 and 1, is expected",
+        ),
+        ({"time_out": lambda self, p, m: p.qpos[:, 0] * 0 + math.nan}, r"Mine.time_out returns .* with nan in it"),
+        (
+            {"terminated": lambda self, p, m: p.qpos[:, 0].int() * 0 + 2},
+            r"Mine.terminated returns int32 .* with 2 in it",
+        ),
+        ({"num_random": -1}, "Mine.num_random is -1, but must be an int, 0 or greater"),
+        ({"num_random": 1.5}, "Mine.num_random is 1.5, but must be an int, 0 or greater"),
+        ({"metric_names": "speed"}, r"Mine.metric_names is 'speed', but must be a tuple of names"),
+        ({"make_memory": lambda self, n, device: None}, "Mine.make_memory returns NoneType, but a dict of tensors"),
+        (
+            {"make_memory": lambda self, n, device: {"x": torch.zeros(3)}},
+            r"Mine.make_memory returns 'x' as float32 \(3,\), but a tensor \(6, ...\) is expected",
+        ),
+        (
+            {"num_random": 1, "make_memory": lambda self, n, device: {"random": torch.zeros(n)}},
+            "Mine.make_memory makes 'random', which num_random makes",
+        ),
+        (
+            {"make_memory": with_memory, "after_step": rebind},
+            r"puts another tensor in the place of memory\['x'\]; .* memory\['x'\].copy_\(x\) writes into it",
+        ),
+        ({"after_step": rebind_new}, r"adds memory\['y'\]; make_memory makes all of it"),
         ({"control_dt": math.nan}, "Mine.control_dt is nan, but must be seconds"),
         ({"control_dt": None}, "Mine.control_dt is None, but must be seconds"),
         ({"control_dt": -0.01}, "control_dt = -0.01 s is not a multiple"),

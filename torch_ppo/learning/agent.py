@@ -69,6 +69,12 @@ def obs_keys(config: Config, observation_sizes: Mapping[str, int]) -> tuple[str,
     """The observations that policy and value network see. A task with only one has no choice, as in Brax."""
     if len(observation_sizes) == 1:
         (only,) = observation_sizes
+        for field in ("policy_obs_key", "value_obs_key"):
+            if getattr(config, field) not in (only, getattr(Config, field)):
+                raise ConfigError(
+                    f"{field} = {getattr(config, field)!r} has no effect: the task has one observation, {only!r}; leave "
+                    f"{field} out"
+                )
         return only, only
     for field in ("policy_obs_key", "value_obs_key"):
         key = getattr(config, field)

@@ -101,6 +101,10 @@ def load_checkpoint(path: Path) -> dict[str, object]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     checkpoint = _unpack(content)
     if checkpoint is None:
+        if what := kind_of_file(path, content):
+            raise DamagedError(
+                f"{path} is {what}, not a checkpoint; a run folder, or a file in its checkpoints/, would work"
+            )
         others = sorted(str(other.name) for other in path.parent.glob("*.pt") if other != path)
         hint = f"; beside it: {', '.join(_some(others))}" if others else ""
         raise DamagedError(f"{path} is not a whole checkpoint (cut off or damaged?){hint}")
@@ -114,6 +118,20 @@ def load_checkpoint(path: Path) -> dict[str, object]:
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}")
     return checkpoint
+
+
+def kind_of_file(path: Path, content: bytes) -> str | None:
+    """What a file that is no checkpoint is, in words; None where it could be a damaged one."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                return "an exported policy (TorchScript)"
+    except DAMAGED:
+        pass
+    if path.suffix == ".toml":
+        return "a configuration"
+    known = {".jsonl": "a history of metrics", ".json": "a JSON file", ".py": "a Python file", ".xml": "a model"}
+    return known.get(path.suffix)
 
 
 def _unpack(content: bytes) -> object:

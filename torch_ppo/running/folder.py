@@ -53,6 +53,10 @@ class RunFolder:
             folder = cls(path.parent.parent if path.is_file() else path)
             if not path.exists():
                 raise CheckpointError(f"there is no run folder or checkpoint {path}")
+            if not folder.config.is_file() and path.is_file() and path.with_name("config.toml").is_file():
+                raise CheckpointError(
+                    f"{path} is in a run folder, but no checkpoint; --resume {path.parent} would work"
+                )
             if not folder.config.is_file():
                 what = "it" if path.is_dir() else f"nor in one, as {folder.path}"
                 raise CheckpointError(f"{path} is not a run folder: {what} has no config.toml")

@@ -4,6 +4,7 @@ JSON has neither NaN nor infinity. Such a number is null, and "not_finite" says 
 {"step": 640, "eval/episode_reward": null, "not_finite": {"eval/episode_reward": "NaN"}}
 """
 
+import contextlib
 import json
 import math
 import os
@@ -26,8 +27,9 @@ def from_line(line: bytes) -> dict[str, float] | None:
     try:
         row = json.loads(line)
         step = row["step"]
+        row["step"] = int(step)
         numbers = {name: float(text) for name, text in row.pop(NOT_FINITE, {}).items()}
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError):
         return None
     known = isinstance(step, (int, float)) and not isinstance(step, bool)
     return row | numbers if known else None
@@ -42,8 +44,13 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 def read_curve(path: Path) -> list[tuple[int, float]]:
     """(env steps, eval/episode_reward) of each evaluation in a metrics.jsonl."""
-    rows = read_history(path)
-    return [(row["step"], row["eval/episode_reward"]) for row in rows if "eval/episode_reward" in row]
+    curve = []
+    for row in read_history(path):
+        reward = row.get("eval/episode_reward")
+        if isinstance(reward, (int, float)) and not isinstance(reward, bool):  # else somebody has edited the line
+            with contextlib.suppress(OverflowError):  # an int beyond all floats
+                curve.append((row["step"], float(reward)))
+    return curve
 
 
 def cut_history(path: Path, last_step: int) -> list[str]:

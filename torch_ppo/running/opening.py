@@ -101,6 +101,7 @@ def _resume(
         overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
         config = dataclasses.replace(config_of(saved), **overrides)
         _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
+    _refuse_writing_elsewhere(folder, config, trusted=arguments.trust)
     name, found = locate_task(folder.path, config.env, trusted=arguments.trust)
     task = make_task(name)
     state = TrainingState(config, task)
@@ -121,6 +122,13 @@ def _resume(
         folder.mend_best(saved)
     folder.write_config(state.config)
     return state, [*notes, *found, *remember(folder.path, config.env, task)]
+
+
+def _refuse_writing_elsewhere(folder: RunFolder, config: Config, *, trusted: bool) -> None:
+    """ConfigError if the run's own files would have checkpoints written outside of its folder, unasked."""
+    path = config.save_checkpoint_path
+    if path is not None and not trusted and not Path(path).resolve().is_relative_to(folder.path.resolve()):
+        raise ConfigError(f"{folder.path} has its checkpoints written to {path} too, outside of it; --trust allows it")
 
 
 def _refuse_complete(folder: RunFolder, state: TrainingState, is_exported: Callable[[Path, Path], bool]) -> None:

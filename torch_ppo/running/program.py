@@ -86,6 +86,8 @@ def _check_first_word(word: str) -> None:
     """ConfigError if a first word without an option is not a task, but something that has an option."""
     if canonical_name(word) in ENVS or ":" in word:
         return
+    if len(word) > 255:  # no name of a file or task, which the system would refuse to look for
+        raise ConfigError(f"what is {word[:40]}...? Options begin with --, such as --num-envs 64")
     if Path(word).is_dir():
         raise ConfigError(f"{word} is a folder; --resume {word} goes on with its run, --config {word} repeats it")
     if word in (*config_names(), *preset_names()) or Path(word).is_file():

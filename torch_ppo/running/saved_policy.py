@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torch_ppo.command import called
 from torch_ppo.errors import UserError
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.learning.agent import Agent
-from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.checkpoint import DAMAGED, agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.scaling import from_plain
@@ -131,15 +132,27 @@ def is_torchscript(path: Path) -> bool:
     """Whether the file is an exported policy rather than a checkpoint."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except DAMAGED:
+        return False
 
 
 def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
-        extra = {CONTROLS_FILE: ""}
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+    extra = {CONTROLS_FILE: ""}
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            whole = archive.testzip() is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
+            module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval() if whole else None
+    except DAMAGED:
+        module = None
+    if module is None:
+        raise PolicyError(
+            f"{path} is not a whole exported policy (cut off or damaged?); {called('export')} makes it again"
+        )
     beside = path.with_name("config.toml")
     config = load_config(str(beside)) if beside.is_file() else None
     key = config.policy_obs_key if config else Config.policy_obs_key

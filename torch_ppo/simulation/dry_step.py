@@ -45,6 +45,32 @@ def described(value: object) -> str:
     return type(value).__name__ + (f" {tuple(shape)}" if shape is not None else "")
 
 
+def check_attributes(task: Task) -> None:
+    """TaskError for what a task says of itself that cannot be; before anything is allocated by it."""
+    name = type(task).__name__
+    number = task.num_random
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise TaskError(f"{name}.num_random is {number!r}, but must be an int, 0 or greater")
+    for attribute in ("metric_names", "memory_kept"):
+        names = getattr(task, attribute)
+        if not isinstance(names, (tuple, list)) or not all(isinstance(each, str) for each in names):
+            raise TaskError(f'{name}.{attribute} is {names!r}, but must be a tuple of names, such as ("phase",)')
+
+
+def check_memory(task: Task, memory: object, num_envs: int) -> None:
+    """TaskError for a memory that `Env` could not reset: it is a dict of tensors with the envs first."""
+    name = type(task).__name__
+    if not isinstance(memory, dict):
+        raise TaskError(f"{name}.make_memory returns {described(memory)}, but a dict of tensors is expected")
+    for key, x in memory.items():
+        if not isinstance(x, Tensor) or x.shape[:1] != (num_envs,):
+            raise TaskError(
+                f"{name}.make_memory returns {key!r} as {described(x)}, but a tensor ({num_envs}, ...) is expected"
+            )
+    if task.num_random and "random" in memory:
+        raise TaskError(f"{name}.make_memory makes 'random', which num_random makes; another name would work")
+
+
 def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, generator: torch.Generator) -> Found:
     """Start, apply, observe, reward and the ends of an episode, in this order, on copies of memory and generator.
 
@@ -72,7 +98,8 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
             fail(
                 "memory_kept", f"names {key!r}, which make_memory does not make; it has: {', '.join(memory) or 'none'}"
             )
-    memory = {key: x.clone() for key, x in memory.items()}
+    copies = {key: x.clone() for key, x in memory.items()}
+    memory = dict(copies)
     own = torch.Generator(generator.device)
     own.set_state(generator.get_state())
     action = torch.zeros(num_envs, action_dim, device=physics.device)
@@ -89,6 +116,13 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         reward = task.reward(physics, memory, action)
         ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out", "success")}
 
+    for key in dict.fromkeys((*copies, *memory)):
+        if memory.get(key) is not copies.get(key):  # a recorded step would go on with the old one
+            what = "puts another tensor in the place of" if key in copies else "adds"
+            fail(
+                "start or another method",
+                f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
+            )
     parts = observed if isinstance(observed, dict) else {"state": observed}
     if not parts:
         fail("observe", "returns no observation")
@@ -112,6 +146,11 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
     for method, x in ends.items():
         if x is not None and (not isinstance(x, Tensor) or x.shape != (num_envs,)):
             fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected")
+        if x is not None and not ((x == 0) | (x == 1)).all():
+            other = x[(x != 0) & (x != 1)][0].item()
+            fail(
+                method, f"returns {described(x)} with {other:g} in it, but bool ({num_envs},), or 0 and 1, is expected"
+            )
     names = dict.fromkeys((*task.metric_names, *metrics))
     has_success = ends["success"] is not None
     if has_success and "success_rate" in names:

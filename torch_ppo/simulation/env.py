@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_ppo.formulas.controls import Scaling
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
-from torch_ppo.simulation.dry_step import as_observation, as_reward, dry_step
+from torch_ppo.simulation.dry_step import as_observation, as_reward, check_attributes, check_memory, dry_step
 from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
@@ -86,6 +86,7 @@ class Env:
         max_state: float = MAX_STATE,
         deterministic: bool = False,
     ) -> None:
+        check_attributes(task)
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.random_episode_phase = random_episode_phase
@@ -98,6 +99,7 @@ class Env:
         self._has_each_substep = type(task).each_substep is not Task.each_substep
         self.action_dim = task.action_dim(self.physics)
         self.memory = task.make_memory(num_envs, device)
+        check_memory(task, self.memory, num_envs)
         if task.num_random:
             self.memory["random"] = torch.zeros(num_envs, task.num_random, device=device)
 

@@ -41,7 +41,7 @@ class Task:
                       the range of each actuator; None for 1
     action_offset:    what it adds: a number, one per actuator, or the name of a keyframe, whose pose position servos then
                       hold at an action of 0; None for 0
-    reward_range:     least and greatest reward of an env step
+    reward_range:     least and greatest reward of an env step, for whoever plots or tests a task; training does not read it
     memory_kept:      memory that an automatic reset leaves alone
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
