@@ -12,15 +12,17 @@ import torch_ppo
 from tests.helpers import dialect_files
 from torch_ppo.dialects import DIALECTS, read_dialect
 from torch_ppo.errors import UserError
+from torch_ppo.export import export_policy
 from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.program import parse_arguments
+from torch_ppo.running.saved_policy import load_policy
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, read_config, to_toml
 
 # Cases of each kind: 2,000 in all within two minutes; by hand with -m slow, 50,000.
-FEW = {"config": 700, "dialect": 700, "command": 150, "checkpoint": 350, "metrics": 100}
+FEW = {"config": 700, "dialect": 700, "command": 150, "checkpoint": 350, "metrics": 100, "policy": 40}
 MANY = {name: 25 * number for name, number in FEW.items()}
 amounts = pytest.mark.parametrize("amount", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
 
@@ -168,6 +170,55 @@ def test_checkpoints(amount, tmp_path):
             found = load_checkpoint(file)["agent"]
             # What is read after all is what was written: the change was in what nobody reads.
             assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@amounts
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, about torch.jit
+def test_exported_policies(amount, tmp_path):
+    """Bytes changed in policy.pt: refused in one line, or the actions are those of the whole file."""
+    dice = random.Random(5)
+    config = Config(
+        env="cartpole", num_timesteps=1, num_envs=2, batch_size=2, num_minibatches=1, unroll_length=2, run_evals=False,
+        device="cpu", policy_hidden_layer_sizes=(4,), value_hidden_layer_sizes=(4,),
+    )  # fmt: skip
+    whole, file = tmp_path / "whole.pt", tmp_path / "policy.pt"
+    export_policy(TrainingState(config, torch_ppo.make_task("cartpole")).agent, whole)
+    content, observation = whole.read_bytes(), torch.ones(3, 5)
+    expected = load_policy(whole)(observation)
+    for number in range(amount["policy"]):
+        data = bytearray(content)
+        at = dice.randrange(len(data))
+        match number % 4:
+            case 0:
+                data[at] ^= 1 << dice.randrange(8)
+            case 1:
+                data[at : at + 4096] = bytes(len(data[at : at + 4096]))
+            case 2:
+                del data[at:]
+            case _:
+                data[at] = dice.randrange(256)
+        file.write_bytes(data)
+        with one_line_or_nothing((number, at)):
+            assert torch.equal(load_policy(file)(observation), expected)
+
+
+def test_values_of_other_kinds_in_a_history(tmp_path):
+    """What the 50,000 found: somebody's edits that are JSON, but no numbers."""
+    lines = ('{"step": 1.0, "r": 2}', '{"step": 2, "r": 3}', '{"step": 3, "r": null}', '{"step": 4, "r": "5"}')
+    lines += (
+        '{"step": 5, "r": [1]}',
+        '{"step": 1e400, "r": 1}',
+        '{"step": 6, "r": true}',
+        f'{{"step": 7, "r": {"9" * 400}}}',
+    )
+    (tmp_path / "m.jsonl").write_text("\n".join(lines).replace('"r"', '"eval/episode_reward"'))
+    curve = read_curve(tmp_path / "m.jsonl")
+    assert curve == [(1, 2.0), (2, 3.0)] and all(type(step) is int and type(x) is float for step, x in curve)
+
+
+def test_a_first_word_longer_than_any_name():
+    with pytest.raises(UserError, match="what is xxxx"):
+        parse_arguments(["x" * 5000])
 
 
 @amounts

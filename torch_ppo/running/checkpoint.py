@@ -6,6 +6,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from torch_ppo.settings.config import Config
 # What torch.load raises on bytes that are cut off or changed; LookupError and ValueError include their subclasses.
 DAMAGED = (
     RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
-    pickle.UnpicklingError, zipfile.BadZipFile,
+    pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
