@@ -130,7 +130,7 @@ def load_policy(
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is an exported policy rather than a checkpoint."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as archive:
