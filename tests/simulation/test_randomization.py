@@ -98,7 +98,12 @@ def test_forward_reads_sensors_of_the_own_model(engine):
         ({"body_parentid": torch.ones(2, 3)}, ["'body_parentid'"]),
         ({"body_mass": torch.ones(3)}, ["body_mass", "(3,)", "(2, 3)"]),
         ({"body_mass": torch.full((2, 3), torch.nan)}, ["body_mass", "NaN"]),
-        ({"geom_size": torch.ones(2, 5, 3)}, ["geom_rbound"]),
+        ({"body_mass": torch.full((2, 3), -1.0)}, ["body_mass", "-1", "negative"]),
+        ({"geom_rbound": torch.ones(2, 5)}, ["geom_rbound", "computes from geom_size"]),
+        ({"body_subtreemass": torch.ones(2, 3)}, ["body_subtreemass", "computes from body_mass"]),
+        ({"geom_rgba": torch.ones(2, 5, 4)}, ["geom_rgba", "only pictures"]),
+        ({"jnt_range": torch.ones(2, 2, 2)}, ["jnt_range", "joint 'hinge' has none", 'limited="true"']),
+        ({"jnt_springyield": torch.ones(2, 2)}, ["jnt_springyield", "springs that yield"]),
     ],
 )
 @both_engines
@@ -223,3 +228,41 @@ def test_random_numbers_stay_outside_of_what_is_compiled():
         for each in (env, plain):
             each.step(torch.zeros(2, 1))
         torch.testing.assert_close(env.observation, plain.observation)
+
+
+BALL = """<mujoco><worldbody>
+  <body name="target" mocap="true"><geom size=".1"/></body>
+  <body name="ball"><freejoint/><geom name="ball" size=".1"/></body>
+  <body name="disk"><joint name="spin" axis="0 0 1"/><geom name="disk" type="cylinder" size=".1 .1"/></body>
+</worldbody></mujoco>"""
+
+
+@pytest.mark.parametrize(
+    ("field", "element", "words"),
+    [
+        ("body_ipos", 2, ["body 'ball' is compiled with a diagonal mass matrix", '<body simple="false">']),
+        ("jnt_axis", 1, ["joint 'spin' is compiled with a diagonal mass matrix"]),
+        ("body_pos", 1, ["body 'target' is a mocap body", "physics.mocap_pos"]),
+        ("body_pos", 2, ["body 'ball' moves freely", "physics.qpos"]),
+    ],
+)
+@both_engines
+def test_what_would_be_ignored_is_refused(engine, field, element, words):
+    """MuJoCo's compiler leaves out what it does not need for the nominal values."""
+    model = mujoco.MjModel.from_xml_string(BALL)
+    physics = make_physics(model, 2, device=CPU, engine=engine)
+    value = torch.as_tensor(getattr(model, field), dtype=torch.float32).repeat(2, 1, 1)
+    value[1, element, 0] += 0.01
+    with pytest.raises(PhysicsError) as error:
+        physics.set_model_fields({field: value})
+    assert all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value)
+
+
+@both_engines
+def test_randomised_qpos0_is_where_worlds_start(engine):
+    model = Cartpole().make_model()
+    physics = make_physics(model, 2, device=CPU, engine=engine)
+    qpos0 = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    physics.set_model_fields({"qpos0": qpos0})
+    torch.testing.assert_close(physics.qpos, qpos0)

@@ -14,7 +14,7 @@ from mujoco import rollout
 from torch import Tensor
 
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
-from torch_ppo.simulation.randomization import ModelFields, world_models
+from torch_ppo.simulation.randomization import ModelFields, check_fields, world_models
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
@@ -229,7 +229,10 @@ class MujocoPhysics:
         masked_write(mask, 0.0, self.time)
 
     def set_model_fields(self, fields: ModelFields) -> None:
+        fields = check_fields(self.model, self.num_envs, fields, "mujoco")
         self._models = list(world_models(self.model, self.num_envs, fields))
+        if "qpos0" in fields:
+            self.qpos.copy_(fields["qpos0"])
 
     def make_deterministic(self) -> None:
         """C MuJoCo is: each world is computed by one thread, whatever their number."""

@@ -8,23 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import PhysicsError
-
-# What `mj_setConst` computes from masses, inertias, armatures and the rest pose, and a step reads.
-DERIVED_FIELDS = (
-    "body_subtreemass",
-    "body_invweight0",
-    "dof_invweight0",
-    "actuator_acc0",
-    "tendon_length0",
-    "tendon_invweight0",
+from torch_ppo.simulation.model_fields import (
+    DERIVED,
+    DERIVED_ONCE,
+    NOT_NEGATIVE,
+    READ_BY_SET_CONST,
+    why_not,
+    without_effect,
 )
+from torch_ppo.simulation.physics import PhysicsError
 
 ModelFields = dict[str, Tensor]
 
 
-def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> None:
-    """PhysicsError if there is no dict, or a field is none of MjModel's, not float, not `(num_worlds, *its shape)`, or not finite."""
+def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, engine: str) -> ModelFields:
+    """The fields that are to be set; PhysicsError says what is wrong with one, and what would work.
+
+    Each must be a field of MjModel that can differ between worlds of this engine (`model_fields`), finite, and
+    `(num_worlds, *its shape)`. Bounds of geoms may stand beside `geom_size`, but follow from it.
+    """
     if not isinstance(fields, dict):
         raise PhysicsError(
             f"randomisation gives a {type(fields).__name__}, but must give a dict of fields of MjModel by name, "
@@ -40,43 +42,98 @@ def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) ->
             raise PhysicsError(f"randomisation gives {name} as {found}, but the model and the worlds need {expected}")
         if not torch.isfinite(value).all():
             raise PhysicsError(f"randomisation gives a {name} that is inf or NaN")
-    if "geom_size" in fields and "geom_rbound" not in fields:
-        raise PhysicsError(
-            "randomisation gives geom_size, but not geom_rbound, the bounding radius by which geoms collide"
-        )
+        if name in NOT_NEGATIVE and (value < 0).any():
+            raise PhysicsError(f"randomisation gives a {name} of {value.min().item():g}, but it cannot be negative")
+    follows = {name for name in ("geom_rbound", "geom_aabb") if name in fields and "geom_size" in fields}
+    fields = {name: value for name, value in fields.items() if name not in follows}
+    for name, value in fields.items():
+        reason = why_not(name, engine)
+        if reason is not None:
+            raise PhysicsError(f"randomisation gives {name}, {reason}")
+        for ignored in without_effect(model, name, _numbers(value)):
+            raise PhysicsError(f"randomisation gives another {name}, but {ignored}")
+    return fields
 
 
 def world_models(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> Iterator[mujoco.MjModel]:
-    """The model of each world, in order: a copy of `model` with the world's `fields` and what follows from them."""
-    check_fields(model, num_worlds, fields)
-    values, data = _numbers(fields), mujoco.MjData(model)
+    """The model of each world, in order: a copy of `model` with the world's checked `fields` and what follows from them."""
+    values, data = {name: _numbers(value) for name, value in fields.items()}, mujoco.MjData(model)
     for world in range(num_worlds):
         own = copy.copy(model)
-        _assign(own, data, values, world)
+        _assign(own, data, {name: value[world] for name, value in values.items()})
         yield own
 
 
+def set_fields(own: mujoco.MjModel, data: mujoco.MjData, fields: ModelFields, world: int) -> None:
+    """Gives a model the checked `fields` of a world, and what follows from them."""
+    _assign(own, data, {name: _numbers(value[world]) for name, value in fields.items()})
+
+
 def with_derived_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> dict[str, np.ndarray]:
-    """`fields` and those of `DERIVED_FIELDS` that they change, float64 `(num_worlds, *field shape)`."""
-    check_fields(model, num_worlds, fields)
-    names = [*fields, *(name for name in DERIVED_FIELDS if name not in fields and getattr(model, name).size)]
+    """Checked `fields`, and those of `DERIVED` that they change, float64 `(num_worlds, *field shape)`."""
+    names = [*fields, *(name for name in DERIVED if name not in fields and getattr(model, name).size)]
     derived = {name: np.empty((num_worlds, *getattr(model, name).shape)) for name in names}
     # One copy for all worlds: a copy takes a millisecond, what it is used for a sixtieth of that.
-    values, data, own = _numbers(fields), mujoco.MjData(model), copy.copy(model)
+    values, data = {name: _numbers(value) for name, value in fields.items()}, mujoco.MjData(model)
+    own = copy.copy(model)
     for world in range(num_worlds):
-        _assign(own, data, values, world)
+        _assign(own, data, {name: value[world] for name, value in values.items()})
         for name, value in derived.items():
             value[world] = getattr(own, name)
+        for name in DERIVED_ONCE:
+            if not np.allclose(getattr(own, name), getattr(model, name)):
+                raise PhysicsError(
+                    f"randomisation gives {', '.join(fields)}, from which {name} follows, of which MuJoCo Warp has one for "
+                    "all worlds; physics = mujoco would work"
+                )
     unchanged = {name for name, value in derived.items() if (value == getattr(model, name)).all()}
     return {name: value for name, value in derived.items() if name in fields or name not in unchanged}
 
 
-def _numbers(fields: ModelFields) -> dict[str, np.ndarray]:
-    return {name: value.detach().cpu().double().numpy() for name, value in fields.items()}
+def widest_model(model: mujoco.MjModel, fields: ModelFields) -> mujoco.MjModel:
+    """A model with the largest value of each element in any world: what no world needs is 0 in it.
+
+    MuJoCo Warp leaves out what is 0 in the model that it is given, such as a tendon's springs.
+    """
+    widest = copy.copy(model)
+    values = {name: _numbers(value) for name, value in fields.items()}
+    largest = {
+        name: np.take_along_axis(value, np.abs(value).argmax(0)[None], 0)[0]
+        for name, value in values.items()
+        if value.size
+    }
+    _assign(widest, mujoco.MjData(model), largest)
+    for name in (*DERIVED_ONCE, "dof_length"):  # these are for all worlds
+        getattr(widest, name)[:] = getattr(model, name)
+    return widest
 
 
-def _assign(own: mujoco.MjModel, data: mujoco.MjData, values: dict[str, np.ndarray], world: int) -> None:
+def geom_poses(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> tuple[Tensor, Tensor] | None:
+    """Where geoms stand at `qpos0` in each world, `(num_worlds, ngeom, 3)` and `(num_worlds, ngeom, 3, 3)`, float32.
+
+    MuJoCo Warp computes poses of static geoms once, for all worlds. None if `fields` do not change any.
+    """
+    if not fields.keys() & {"body_pos", "body_quat", "geom_pos", "geom_quat"}:
+        return None
+    poses = []
+    for own in world_models(model, num_worlds, fields):
+        data = mujoco.MjData(own)
+        mujoco.mj_kinematics(own, data)
+        poses.append((data.geom_xpos.copy(), data.geom_xmat.reshape(-1, 3, 3).copy()))
+    position, orientation = (torch.as_tensor(np.stack(part), dtype=torch.float32) for part in zip(*poses, strict=True))
+    return position, orientation
+
+
+def _numbers(value: Tensor) -> np.ndarray:
+    return value.detach().cpu().double().numpy()
+
+
+def _assign(own: mujoco.MjModel, data: mujoco.MjData, values: dict[str, np.ndarray]) -> None:
     """Writes the fields of a world into `own`, and what follows from them."""
     for name, value in values.items():
-        getattr(own, name)[:] = value[world]
-    mujoco.mj_setConst(own, data)
+        getattr(own, name)[:] = value
+    if values.keys() & READ_BY_SET_CONST:
+        try:
+            mujoco.mj_setConst(own, data)
+        except mujoco.FatalError as error:
+            raise PhysicsError(f"randomisation gives {', '.join(values)}, but MuJoCo says: {error}") from None

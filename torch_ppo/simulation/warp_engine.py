@@ -15,7 +15,13 @@ from torch import Tensor
 from torch_ppo.simulation.capture import capture_warp, in_a_recording, on_torch_stream
 from torch_ppo.simulation.kernels import compiling_is_said
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
-from torch_ppo.simulation.randomization import ModelFields, with_derived_fields
+from torch_ppo.simulation.randomization import (
+    ModelFields,
+    check_fields,
+    geom_poses,
+    widest_model,
+    with_derived_fields,
+)
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -150,13 +156,20 @@ class WarpPhysics:
     def set_model_fields(self, fields: ModelFields) -> None:
         if self._launched:
             raise RuntimeError("model fields must be set before the first step: recorded graphs keep the old ones")
+        fields = check_fields(self.model, self.num_envs, fields, "warp")
+        with wp.ScopedDevice(self._warp_device):
+            self._model = mjw.put_model(widest_model(self.model, fields))
+        self._model.opt.warn_overflow = 0
+        # MuJoCo Warp reads an array that differs between worlds as [world % length]; one that does not has length 1.
         for name, value in with_derived_fields(self.model, self.num_envs, fields).items():
-            shared = getattr(self._model, name, None)
-            # MuJoCo Warp reads an array that differs between worlds as [world % length], one that does not has length 1.
-            if not isinstance(shared, wp.array) or shared.ndim != 2 or shared.shape[0] != 1:
-                raise PhysicsError(f"MuJoCo Warp cannot have a {name} that differs between worlds")
-            own = wp.array(value, dtype=shared.dtype, device=self._warp_device)
+            own = wp.array(value, dtype=getattr(self._model, name).dtype, device=self._warp_device)
             setattr(self._model, name, own)
+        poses = geom_poses(self.model, self.num_envs, fields)
+        if poses is not None:
+            for array, pose in zip((self._data.geom_xpos, self._data.geom_xmat), poses, strict=True):
+                wp.to_torch(array).copy_(pose)
+        if "qpos0" in fields:
+            self.qpos.copy_(fields["qpos0"])
 
     def make_deterministic(self) -> None:
         """Contacts and constraint rows are sorted, and sums of atomic additions made in a fixed order."""
