@@ -64,13 +64,13 @@ class Recorder(TorchDispatchMode):
 
 
 def refuse_what_reads(func: torch._ops.OpOverload, args: tuple) -> None:
-    tags = func.tags
-    if torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags:
+    if func in INDEXING:
+        if any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
+            raise NotRecordable(f"{func} by a mask reads from the device how many there are")
+    elif torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
         raise NotRecordable(f"{func} reads from the device")
     if func in FROM_HOST:
         raise NotRecordable(f"{func} copies from the host")
-    if func in INDEXING and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
-        raise NotRecordable(f"{func} by a mask reads from the device how many there are")
 
 
 def put(made: object, again: object) -> None:

@@ -1,0 +1,111 @@
+"""The check of a GPU machine: steps within limits, whatever they do; one JSON that has what they told."""
+
+import json
+import os
+import stat
+import sys
+
+import pytest
+
+from tools import gpu_check
+from tools.gpu_check import HALVES, SECONDS, Step, differences_told, last_json, results_of_tests, run_step
+
+
+def step_of(code, limit=20, read=last_json):
+    return Step("some step", limit, [sys.executable, "-c", code], read)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("half", HALVES)
+def test_a_half_fits_its_command(tmp_path, half, device):
+    steps = HALVES[half](tmp_path, device)
+    assert sum(step.limit for step in steps) <= SECONDS
+    names = [step.name for other in HALVES.values() for step in other(tmp_path, device)]
+    assert len(set(names)) == len(names)
+    assert HALVES["first"](tmp_path, device)[0].name == "environment"
+    assert HALVES["second"](tmp_path, device)[-1].name == "profile"
+
+
+def test_what_a_step_tells(tmp_path):
+    found = run_step(step_of("print('words'); print('{\"a\": 1}'); print('more')"), tmp_path, 1.0, 100.0)
+    assert found["ended"] == "well" and found["told"] == {"a": 1} and "output" not in found
+    assert (tmp_path / "some_step.log").read_text().startswith("words")
+
+
+def test_a_step_that_fails_keeps_its_words(tmp_path):
+    found = run_step(step_of("raise SystemExit('the reason')"), tmp_path, 1.0, 100.0)
+    assert found["ended"] == "with status 1" and "the reason" in found["output"] and found["told"] is None
+    found = run_step(step_of("print('{not json')"), tmp_path, 1.0, 100.0)
+    assert found["ended"] == "well" and found["told"].startswith("JSONDecodeError")
+
+
+def test_a_step_ends_at_its_limit(tmp_path, monkeypatch):
+    """Also one that does not obey, and one for which less time is left; what it said until then is read."""
+    monkeypatch.setattr(gpu_check, "KILL_AFTER", 1)
+    monkeypatch.setattr(gpu_check, "LEAST", 1)
+
+    def shell(limit, before=""):
+        return Step("some step", limit, ["sh", "-c", f"{before} echo '{{\"a\": 2}}'; sleep 60"], last_json)
+
+    found = run_step(shell(30), tmp_path, 1.0, 2.0)
+    assert found["ended"] == "at its limit" and found["seconds"] < 20 and found["told"] == {"a": 2}
+    assert run_step(shell(2, "trap '' TERM;"), tmp_path, 1.0, 100.0)["ended"] == "killed at its limit"
+    assert run_step(shell(30), tmp_path, 1.0, 0.5)["ended"] == "left out: no time"
+
+
+def test_tests_are_counted_where_pytest_was_killed():
+    output = (
+        "tests/a.py::test_one[cuda] PASSED     [ 10%]\n"
+        "tests/a.py::test_two[a b-cuda] FAILED [ 20%]\n"
+        "tests/a.py::test_three SKIPPED (no CUDA device) [ 30%]\n"
+        "tests/a.py::test_four"
+    )
+    assert results_of_tests(output, None) == {
+        "passed": 1,
+        "failed": 1,
+        "skipped": 1,
+        "failures": ["tests/a.py::test_two[a b-cuda]"],
+    }
+
+
+def test_what_steps_tell_together():
+    steps = {
+        "eager": {"told": {"losses": [1.0, 2.0]}},
+        "unroll": {"told": "no JSON"},
+        "deterministic": {"told": {"parameters_sum": 0.5}},
+        "deterministic again": {"told": {"parameters_sum": 0.5}},
+    }
+    found = differences_told(steps)
+    assert found["losses_by_level"] == {"eager": [1.0, 2.0], "physics": None, "unroll": None, "compiled": None}
+    assert found["deterministic_repeats"] is True
+    steps["deterministic again"]["told"]["parameters_sum"] = 0.6
+    assert differences_told(steps)["deterministic_repeats"] is False
+    del steps["deterministic"]
+    assert differences_told(steps)["deterministic_repeats"] is None
+
+
+def test_facts_of_a_machine(tmp_path, monkeypatch):
+    """With a stand-in for nvidia-smi; one half is continued by the other in the same file."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 'Some GPU, 580.1, 81920 MiB, 1980 MHz'\n")
+    smi.chmod(smi.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{smi.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("WARP_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    folder = tmp_path / "out"
+    for half, only in (("first", "environment"), ("second", "deterministic")):
+        argv = ["gpu_check", str(folder), half, "--device", "cpu", "--only", only, "--patience", "5"]
+        monkeypatch.setattr(sys, "argv", argv)
+        if half == "second":
+            monkeypatch.setitem(HALVES, "second", lambda folder, device: [step_of("print('{}')")])
+            argv[5 + 1] = "some step"
+        gpu_check.main()
+    report = json.loads((folder / "gpu_check.json").read_text())
+    told = report["steps"]["environment"]["told"]
+    assert told["nvidia_smi"] == "Some GPU, 580.1, 81920 MiB, 1980 MHz"
+    assert (
+        told["packages"]["mujoco"].startswith("4.") and "python_h" in told and told["warp"]["cuda_devices"] is not None
+    )
+    assert report["steps"]["some step"]["told"] == {}
+    assert set(report["together"]) == {"losses_by_level", "deterministic_repeats"}

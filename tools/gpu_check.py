@@ -1,0 +1,325 @@
+"""What a machine with a CUDA device has to tell, in two commands of less than ten minutes; `tools/gpu_check.sh` calls it.
+
+    tools/gpu_check.sh FOLDER first      does it run, is it right, and the guide's cart-pole
+    tools/gpu_check.sh FOLDER second     how fast is it
+
+Run in a checkout, with Python 3.11 or 3.12, torch for CUDA, the project's packages and pytest; nothing else is needed, and
+nothing is downloaded. Steps come in the order of what their failure would tell; none stops the others; each ends at its
+limit, and all in time. FOLDER/gpu_check.json has everything, and is complete after every step; logs lie beside it.
+
+`--device cpu` rehearses all of it, with few envs, where there is no such device.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+PACKAGES = "torch triton numpy mujoco mujoco-core mujoco-warp warp-lang tyro tensorboard pillow pytest".split()
+SECONDS = 570  # of one command
+KILL_AFTER = 5  # seconds after the limit, for what does not end when it is asked to
+# What a rehearsal on the CPU trains and measures instead.
+SMALL_RUN = {"num-timesteps": 4000, "num-envs": 16, "batch-size": 16, "num-minibatches": 2, "num-eval-envs": 4}
+SMALL_BATCH = ("batch_size=16", "num_minibatches=2", "unroll_length=2", "num_updates_per_batch=1")
+LEAST = 5  # seconds that are worth beginning a step for
+TAIL = 4000  # characters of a step's output that the JSON keeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Check a machine with a CUDA device."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder for JSON and logs."""
+    part: Annotated[Literal["first", "second"], tyro.conf.Positional]
+    """Which half."""
+    device: str = "cuda"
+    """cpu rehearses, with few envs."""
+    only: tuple[str, ...] = ()
+    """Steps to run instead of all of the half."""
+    patience: float = 1.0
+    """Factor on all limits, for a slow machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A command with its limit in seconds, and what is read from its output (and the folder) into the JSON."""
+
+    name: str
+    limit: int
+    command: list[str]
+    read: Callable[[str, Path], object] = lambda output, folder: None
+
+
+def facts(device: str) -> dict[str, object]:
+    """What the machine has, as far as it can be asked without using it."""
+    found: dict[str, object] = {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "compilers": {name: shutil.which(name) for name in ("gcc", "cc", "c++", "ptxas", "nvcc")},
+        "python_h": (Path(sysconfig.get_path("include")) / "Python.h").exists(),  # Triton compiles against it
+        "environment": {
+            name: value for name, value in os.environ.items() if re.match("CUDA|CUBLAS|TORCH|WARP|TRITON", name)
+        },
+    }
+    smi = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
+    found["nvidia_smi"] = output_of(smi)
+    import torch
+
+    found["torch_cuda"] = torch.version.cuda
+    found["trace_autograd_ops"] = (
+        importlib.util.find_spec("torch._dynamo") is not None
+        and "trace_autograd_ops" in (Path(torch.__file__).parent / "_dynamo" / "config.py").read_text()
+    )
+    if device != "cpu" and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["capability"] = torch.cuda.get_device_capability()
+    found["cuda_available"] = torch.cuda.is_available()
+    import warp as wp
+
+    wp.config.log_level = wp.LOG_WARNING
+    wp.init()
+    runtime = wp._src.context.runtime
+    found["warp"] = {
+        "toolkit": runtime.toolkit_version,
+        "driver": runtime.driver_version,
+        "cuda_devices": [
+            {"name": x.name, "arch": x.arch, "mempool": x.is_mempool_supported} for x in wp.get_cuda_devices()
+        ],
+    }
+    return found
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def output_of(command: list[str]) -> str | None:
+    """What a program prints; None if it is not there or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def few_steps(device: str, capture: str, compile: bool, deterministic: bool) -> dict[str, object]:
+    """Two training steps of 64 envs: whether they run, whether their numbers are numbers, and how long all takes."""
+    import torch
+
+    from torch_ppo.envs import make_task
+    from torch_ppo.learning.train_step import training_step
+    from torch_ppo.running.training_state import TrainingState
+    from torch_ppo.settings.config import Config
+
+    settings = {"num_envs": 64, "batch_size": 64, "num_minibatches": 2, "unroll_length": 10, "num_eval_envs": 16}
+    started = time.perf_counter()
+    config = Config(
+        env="cartpole", num_timesteps=10**6, num_evals=2, normalize_observations=True, episode_length=50, device=device,
+        physics="warp", capture=capture, compile=compile, deterministic=deterministic, **settings,
+    )  # fmt: skip
+    state = TrainingState(config, make_task(config.env))
+    made = time.perf_counter() - started
+    losses, times = [], []
+    for _ in range(2):
+        started = time.perf_counter()
+        losses.append(training_step(state.collector, state.learner).mean(0)[0].item())
+        times.append(time.perf_counter() - started)
+    evaluation = state.evaluator()
+    return {
+        "device": str(state.device),
+        "losses": losses,
+        "finite": all(torch.tensor(losses).isfinite().tolist()) and bool(state.learner.flat.isfinite().all()),
+        "eval_reward": evaluation["eval/episode_reward"],
+        "eval_seconds": evaluation["eval/epoch_eval_time"],
+        "seconds_to_make": made,
+        "preparation_seconds": state.preparation_time,
+        "seconds_per_step": times,
+        "parameters_sum": state.learner.flat.double().sum().item(),
+    }
+
+
+def last_json(output: str, folder: Path) -> object:
+    """The JSON in the last line that has some."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(("{", "[")):
+            return json.loads(line)
+    return None
+
+
+def results_of_tests(output: str, folder: Path) -> dict[str, object]:
+    """How the tests ended that did, from `pytest -v`, which may have been killed."""
+    found = re.findall(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b", output, re.MULTILINE)
+    counts = {kind.lower(): sum(result == kind for _, result in found) for kind in dict.fromkeys(x for _, x in found)}
+    return {**counts, "failures": [name for name, result in found if result in ("FAILED", "ERROR")]}
+
+
+def run_reports(output: str, folder: Path) -> list[dict[str, float]]:
+    """The reports of the run in FOLDER/run, without the metrics of the loss."""
+    file = folder / "run" / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    wanted = re.compile(
+        r"step$|eval/(episode_reward|avg_episode_length|sps|epoch_eval_time)|training/(sps|walltime|broken)"
+    )
+    return [{name: x for name, x in json.loads(line).items() if wanted.match(name)} for line in lines]
+
+
+def bench_results(name: str) -> Callable[[str, Path], object]:
+    def read(output: str, folder: Path) -> object:
+        file = folder / f"{name}.json"
+        return json.loads(file.read_text())["results"] if file.is_file() else None
+
+    return read
+
+
+def first_half(folder: Path, device: str) -> list[Step]:
+    """Does it run, is it right; and the guide's cart-pole."""
+    on_cuda = device != "cpu"
+    top = "unroll" if on_cuda else "physics"
+    size = {"num-timesteps": 60_000_000} if on_cuda else SMALL_RUN
+    own = [sys.executable, "-m", "tools.gpu_check_steps"]
+
+    def few(name: str, limit: int, *options: str) -> Step:
+        return Step(name, limit, [*own, "few", "--device", device, *options], last_json)
+
+    tests = ["tests/running/test_accelerate.py", "tests/running/test_determinism.py"]
+    pytest = [sys.executable, "-m", "pytest", "-v", "--tb=line", "-p", "no:cacheprovider", "-k", "cuda", *tests]
+    train = [sys.executable, "-m", "torch_ppo.train", "--config", "cartpole", "--device", device, "--physics", "warp"]
+    train += [word for name, value in size.items() for word in (f"--{name}", str(value))]
+    return [
+        Step("environment", 45, [*own, "facts", "--device", device], last_json),
+        few("eager", 75, "--capture", "none"),
+        few("physics", 45, "--capture", "physics"),
+        *([few("unroll", 45, "--capture", "unroll")] if on_cuda else []),
+        few("compiled", 90, "--capture", top, "--compile"),
+        Step("tests", 150, pytest, results_of_tests),
+        Step("guide", 120, [*train, "--run-dir", str(folder / "run")], run_reports),
+    ]
+
+
+def second_half(folder: Path, device: str) -> list[Step]:
+    """Whether runs repeat, and how fast everything is."""
+    on_cuda = device != "cpu"
+    top = "unroll" if on_cuda else "physics"
+    own = [sys.executable, "-m", "tools.gpu_check_steps"]
+
+    def bench(
+        name: str, limit: int, config: str, num_envs: int, *settings: str, windows: int = 3, more: tuple = ()
+    ) -> Step:
+        sizes, small = ("--num-envs", str(num_envs), "--windows", str(windows)), ()
+        if not on_cuda:
+            sizes, small = ("--num-envs", "16", "--windows", "1", "--seconds", "0.05"), SMALL_BATCH
+        command = [sys.executable, "-m", "tools.bench", "--config", *config.split(), *sizes, *more]
+        command += ["--json", str(folder / f"{name}.json")]
+        command += ["--set", f'device="{device}"', 'physics="warp"', *settings, *small]
+        return Step(name, limit, command, bench_results(name))
+
+    def repeats(name: str, limit: int) -> Step:
+        return Step(name, limit, [*own, "few", "--device", device, "--capture", top, "--deterministic"], last_json)
+
+    contacts, plain = "ant quadruped_joystick", "compile=false"
+    compiled = () if on_cuda else (plain,)  # a minute for each on the CPU; the first half has compiled
+    return [
+        repeats("deterministic", 45),
+        repeats("deterministic again", 30),
+        bench("bench cartpole", 90, "cartpole", 1024, *compiled, windows=7),
+        bench("bench contacts", 110, contacts, 8192, plain),
+        bench("bench contacts compiled", 90, contacts, 8192, *compiled),
+        bench("bench physics", 40, "cartpole", 1024, plain, 'capture="physics"'),
+        bench("bench eager graphs", 40, "cartpole", 1024, plain),
+        bench("bench deterministic", 60, contacts, 8192, plain, "deterministic=true"),
+        bench("bench bf16", 30, "cartpole", 1024, plain, "bf16=true"),
+        # Tracing graphs with loops is what is most likely to hang or crash.
+        bench("profile", 35, "cartpole", 1024, plain, windows=1, more=("--profile", str(folder / "traces"))),
+    ]
+
+
+HALVES = {"first": first_half, "second": second_half}
+
+
+def run_step(step: Step, folder: Path, patience: float, seconds_left: float) -> dict[str, object]:
+    """Runs a step within its limit and the time left; how it ended, how long it took, and what it told."""
+    limit = int(min(patience * step.limit, seconds_left))
+    if limit < LEAST:
+        return {"ended": "left out: no time", "limit": limit}
+    log = folder / f"{step.name.replace(' ', '_')}.log"
+    started = time.perf_counter()
+    with log.open("wb") as file:
+        status = subprocess.run(
+            ["timeout", "-k", str(KILL_AFTER), str(limit), *step.command],
+            check=False,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ).returncode
+    output = log.read_text(errors="replace")
+    try:
+        told = step.read(output, folder)
+    except (ValueError, KeyError, OSError) as error:
+        told = f"{type(error).__name__}: {error}"
+    ended = {0: "well", 124: "at its limit", 137: "killed at its limit", -9: "killed at its limit"}.get(
+        status, f"with status {status}"
+    )
+    found = {"ended": ended, "seconds": round(time.perf_counter() - started, 1), "limit": limit, "told": told}
+    return found if status == 0 else {**found, "output": output[-TAIL:]}
+
+
+def differences_told(steps: dict[str, dict[str, object]]) -> dict[str, object]:
+    """What two steps tell together: whether levels agree, and whether runs repeat."""
+
+    def told(name: str, key: str) -> object:
+        found = steps.get(name, {}).get("told")
+        return found.get(key) if isinstance(found, dict) else None
+
+    levels = {name: told(name, "losses") for name in ("eager", "physics", "unroll", "compiled")}
+    first, second = (told(name, "parameters_sum") for name in ("deterministic", "deterministic again"))
+    return {
+        "losses_by_level": levels,
+        "deterministic_repeats": None if first is None or second is None else first == second,
+    }
+
+
+def main() -> None:
+    """The program."""
+    arguments = tyro.cli(Arguments, prog="tools/gpu_check.sh")
+    folder, started = arguments.folder.resolve(), time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "gpu_check.json"
+    report = json.loads(file.read_text()) if file.is_file() else {"device": arguments.device, "steps": {}}
+    # Kernels of other versions are warnings, which are errors in tests; and the next command finds those of this one.
+    for name in ("WARP_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        os.environ.setdefault(name, str(folder / "kernels" / name.split("_")[0].lower()))
+        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
+    seconds = SECONDS * arguments.patience
+    for step in HALVES[arguments.part](folder, arguments.device):
+        if arguments.only and step.name not in arguments.only:
+            continue
+        result = run_step(step, folder, arguments.patience, seconds - (time.perf_counter() - started))
+        report["steps"][step.name] = result
+        report["together"] = differences_told(report["steps"])
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(report, indent=1) + "\n")
+        partial.replace(file)
+        print(f"{step.name}: ended {result['ended']}, {result.get('seconds', 0)} s of {result['limit']}", flush=True)
+    print(f"{file} has everything")
+
+
+if __name__ == "__main__":
+    main()
