@@ -95,7 +95,8 @@ def shapes_of(task: Task, physics: MetaPhysics, memory: dict[str, Tensor], actio
     observed = task.observe(physics, memory)
     metrics = as_reward(task.reward(physics, memory, torch.zeros(physics.num_envs, action_dim, device=META)))[1]
     names = dict.fromkeys((*task.metric_names, *metrics))
-    return Found(as_observation(observed), isinstance(observed, Tensor), tuple(names))
+    has_success = task.success(physics, memory) is not None
+    return Found(as_observation(observed), isinstance(observed, Tensor), tuple(names), has_success)
 
 
 @dataclass(frozen=True)

@@ -282,3 +282,13 @@ def test_graphs_of_options_are_not_empty_words():
             for state in [make_state("cartpole", settings)]
         }
     assert len(set(sizes.values())) == len(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "task", [task if task == "ant" else pytest.param(task, marks=pytest.mark.slow) for task in ENVS]
+)
+def test_every_start_can_be_recorded(task, monkeypatch):
+    """With fresh starts they are drawn in every step; not an operation of theirs may leave the device."""
+    run_on_meta(
+        task, {**(JOYSTICK if task.endswith(("joystick", "rough")) else {}), "auto_reset": "fresh"}, monkeypatch
+    )
