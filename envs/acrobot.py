@@ -25,6 +25,11 @@ class Acrobot(Task):
 
     mjcf = Path(__file__).with_name("assets") / "acrobot.xml"
     control_dt = 0.01
+    observation_names = (
+        ("sines of both links' angles from upright", 2, "1"),
+        ("cosines of both links' angles from upright", 2, "1"),
+        ("joint velocities", 2, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 0

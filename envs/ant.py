@@ -46,6 +46,15 @@ class Ant(Task):
 
     mjcf = MJCF
     control_dt = 0.05
+    observation_names = (
+        ("height of the torso", 1, "m"),
+        ("orientation of the torso", 4, "quaternion"),
+        ("joint angles", 8, "rad"),
+        ("velocity of the torso", 3, "m/s"),
+        ("angular velocity of the torso", 3, "rad/s"),
+        ("joint velocities", 8, "rad/s"),
+        ("contact torque and force on each body, clipped to +-1", 78, "Nm, N"),
+    )
     episode_length = 1000
     nconmax = 12  # at most 5 were seen, and 28 rows
     njmax = 64
@@ -91,6 +100,14 @@ class AntStand(Task):
 
     mjcf = MJCF
     control_dt = 0.05
+    observation_names = (
+        ("height of the torso", 1, "m"),
+        ("vertical of the torso, in the world", 3, "1"),
+        ("joint angles", 8, "rad"),
+        ("velocity of the torso", 3, "m/s"),
+        ("angular velocity of the torso", 3, "rad/s"),
+        ("joint velocities", 8, "rad/s"),
+    )
     episode_length = 500
     nconmax = Ant.nconmax
     njmax = Ant.njmax

@@ -44,6 +44,10 @@ class BallInCup(Task):
 
     mjcf = Path(__file__).with_name("assets") / "ball_in_cup.xml"
     control_dt = 0.02
+    observation_names = (
+        ("position of the cup, then the ball", 4, "m"),
+        ("velocity of the cup, then the ball", 4, "m/s"),
+    )
     episode_length = 1000
     nconmax = 8  # the ball on the five parts of the cup and the ground; the cup does not get down to the ground
     njmax = 21  # the string's limit and five contacts of four rows

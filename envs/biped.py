@@ -79,6 +79,19 @@ SCALES = {
     "termination": -1.0,
 }
 
+OBSERVATION_NAMES = {
+    "state": (
+        ("angular velocity of the torso, in its frame", 3, "rad/s"),
+        ("vertical, in the torso's frame", 3, "1"),
+        ("joint angles from the default pose, in the order of the actions", 12, "rad"),
+        ("joint velocities", 12, "rad/s"),
+        ("command: forward, left, turning left", 3, "m/s, m/s, rad/s"),
+        ("the action before", 12, "1"),
+        ("cosines of the phases of left and right leg", 2, "1"),
+        ("sines of them", 2, "1"),
+    )
+}
+
 
 @functools.cache  # never made anew: a recorded graph knows them by address
 def constants(device: torch.device) -> dict[str, Tensor]:
@@ -98,6 +111,7 @@ class Biped(Task):
 
     mjcf = MJCF
     control_dt = 0.02
+    observation_names = OBSERVATION_NAMES
     episode_length = 1000
     nconmax = 8  # four spheres of each sole: all that there can be
     njmax = 56  # 4 rows for each contact, 12 limits and 12 friction losses

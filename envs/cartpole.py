@@ -36,6 +36,13 @@ class Cartpole(Task):
 
     mjcf = Path(__file__).with_name("assets") / "cartpole.xml"
     control_dt = 0.01
+    observation_names = (
+        ("cart position", 1, "m"),
+        ("cosine of the angle from upright", 1, "1"),
+        ("sine of it", 1, "1"),
+        ("cart velocity", 1, "m/s"),
+        ("angular velocity", 1, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 2  # the slider's two limits

@@ -26,6 +26,14 @@ class Cheetah(Task):
 
     mjcf = Path(__file__).with_name("assets") / "cheetah.xml"
     control_dt = 0.01
+    observation_names = (
+        ("height of the torso over its rest", 1, "m"),
+        ("pitch of the torso", 1, "rad"),
+        ("joint angles", 6, "rad"),
+        ("velocity of the torso, forward and up", 2, "m/s"),
+        ("pitch rate of the torso", 1, "rad/s"),
+        ("joint velocities", 6, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 16
     njmax = 54  # 12 contacts, twice what random play and falls bring, and 6 limits

@@ -104,6 +104,17 @@ class Finger(Task):
         radius = torch.full_like(x, self.target_radius)
         return torch.stack([x + HINGE_POSITION[0], torch.zeros_like(x), z + HINGE_POSITION[1], radius], dim=1)[:, None]
 
+    @property
+    def observation_names(self) -> tuple[tuple[str, int, str], ...]:
+        names = (
+            ("angles of the finger's joints", 2, "rad"),
+            ("fingertip, in the spinner's plane", 2, "m"),
+            ("velocities of the finger's joints and of the spinner", 3, "rad/s"),
+            ("force on the fingertip's top and bottom", 2, "log(1 + N)"),
+        )
+        target = (("target, in the spinner's plane", 2, "m"), ("distance of the spinner's tip from it", 1, "m"))
+        return names if self.target_radius is None else names + target
+
     def observe(self, physics: Physics, memory: Memory) -> Tensor:
         observation = [
             physics.qpos[:, :HINGE],  # 2

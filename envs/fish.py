@@ -26,6 +26,14 @@ class Fish(Task):
 
     mjcf = Path(__file__).with_name("assets") / "fish.xml"
     control_dt = 0.04
+    observation_names = (
+        ("joint angles", 7, "rad"),
+        ("cosine of the torso's lean", 1, "1"),
+        ("from the mouth to the target, in the mouth's frame", 3, "m"),
+        ("velocity of the torso", 3, "m/s"),
+        ("angular velocity of the torso", 3, "rad/s"),
+        ("joint velocities", 7, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 1  # there are none, but with 0 MuJoCo Warp integrates damping wrongly

@@ -28,6 +28,15 @@ class Hopper(Task):
 
     mjcf = Path(__file__).with_name("assets") / "hopper.xml"
     control_dt = 0.02
+    observation_names = (
+        ("height of the torso over its rest", 1, "m"),
+        ("pitch of the torso", 1, "rad"),
+        ("joint angles", 4, "rad"),
+        ("velocity of the torso, forward and up", 2, "m/s"),
+        ("pitch rate of the torso", 1, "rad/s"),
+        ("joint velocities", 4, "rad/s"),
+        ("force on toe and heel", 2, "log(1 + N)"),
+    )
     episode_length = 1000
     nconmax = 12
     njmax = 52  # 12 contacts, more than random play and falls bring, and 4 limits

@@ -30,6 +30,16 @@ class Humanoid(Task):
 
     mjcf = Path(__file__).with_name("assets") / "humanoid.xml"
     control_dt = 0.025
+    observation_names = (
+        ("joint angles", 21, "rad"),
+        ("height of the head", 1, "m"),
+        ("hands and feet from the torso, in its frame", 12, "m"),
+        ("vertical, in the torso's frame", 3, "1"),
+        ("velocity of the centre of mass", 3, "m/s"),
+        ("velocity of the torso", 3, "m/s"),
+        ("angular velocity of the torso", 3, "rad/s"),
+        ("joint velocities", 21, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 32  # MuJoCo Warp also counts geoms that are only near each other
     njmax = 80

@@ -24,6 +24,11 @@ class Pendulum(Task):
 
     mjcf = Path(__file__).with_name("assets") / "pendulum.xml"
     control_dt = 0.02
+    observation_names = (
+        ("cosine of the angle from upright", 1, "1"),
+        ("sine of it", 1, "1"),
+        ("angular velocity", 1, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 1  # there are none, but with 0 MuJoCo Warp leaves the velocity as it is

@@ -25,6 +25,10 @@ class PointMass(Task):
 
     mjcf = Path(__file__).with_name("assets") / "point_mass.xml"
     control_dt = 0.02
+    observation_names = (
+        ("position", 2, "m"),
+        ("velocity", 2, "m/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 4  # the limits of both axes

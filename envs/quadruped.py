@@ -80,6 +80,18 @@ ROUGH_FRICTION = 1.0
 RANDOMIZED = ("geom_friction", "body_mass", "body_ipos", "qpos0", "dof_frictionloss", "dof_armature")
 RANDOMIZED += ("actuator_gainprm", "actuator_biasprm")
 
+OBSERVATION_NAMES = {
+    "state": (
+        ("velocity of the trunk, in its frame", 3, "m/s"),
+        ("angular velocity of the trunk, in its frame", 3, "rad/s"),
+        ("direction of gravity, in the trunk's frame", 3, "1"),
+        ("joint angles from the default pose, in the order of the actions", 12, "rad"),
+        ("joint velocities", 12, "rad/s"),
+        ("the action before", 12, "1"),
+        ("command: forward, left, turning left", 3, "m/s, m/s, rad/s"),
+    )
+}
+
 
 @functools.cache  # never made anew: a recorded graph knows them by address
 def constants(device: torch.device) -> dict[str, Tensor]:
@@ -101,6 +113,7 @@ class Quadruped(Task):
 
     mjcf = Path(__file__).with_name("assets") / "quadruped.xml"
     control_dt = 0.02
+    observation_names = OBSERVATION_NAMES
     episode_length = 1000
     metric_names = ("tracking_lin_vel", "tracking_ang_vel", "velocity_error_per_step", "yaw_rate_error_per_step")
     reward_range = (0.0, math.inf)

@@ -37,6 +37,11 @@ class Reacher(Task):
 
     mjcf = Path(__file__).with_name("assets") / "reacher.xml"
     control_dt = 0.02
+    observation_names = (
+        ("joint angles", 2, "rad"),
+        ("from the fingertip to the target", 2, "m"),
+        ("joint velocities", 2, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 2  # the wrist's two limits

@@ -27,6 +27,11 @@ class Swimmer(Task):
 
     mjcf = Path(__file__).with_name("assets") / "swimmer.xml"
     control_dt = 0.03
+    observation_names = (
+        ("joint angles", 5, "rad"),
+        ("from the nose to the target, in the head's frame", 2, "m"),
+        ("velocity across and along, and angular velocity, of each link", 18, "m/s, m/s, rad/s"),
+    )
     episode_length = 1000
     nconmax = 0
     njmax = 5  # a limit of each joint between links

@@ -28,6 +28,13 @@ class Walker(Task):
 
     mjcf = Path(__file__).with_name("assets") / "walker.xml"
     control_dt = 0.025
+    observation_names = (
+        ("cosine and sine of the pitch of torso and of right and left thigh, leg, foot", 14, "1"),
+        ("height of the torso", 1, "m"),
+        ("velocity of the torso, up and forward", 2, "m/s"),
+        ("pitch rate of the torso", 1, "rad/s"),
+        ("velocities of right and left hip, knee, ankle", 6, "rad/s"),
+    )
     episode_length = 1000
     nconmax = 14
     njmax = 62  # 14 contacts and 6 limits: all that there can be

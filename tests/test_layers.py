@@ -27,6 +27,7 @@ ROOMS = (
     "torch_ppo.envs",
     "torch_ppo.showing",
     "torch_ppo.learning",
+    "torch_ppo.exporting",
     "torch_ppo.running",
     "programs",  # what one runs or calls: the modules in front
 )

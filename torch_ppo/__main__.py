@@ -20,7 +20,7 @@ PROGRAMS = {
     "evaluate": ("torch_ppo.evaluate", "how well a policy does over many whole episodes: evaluate RUN_FOLDER"),
     "seeds": ("torch_ppo.seeds", "train with several seeds and settings; one table, one picture"),
     "tasks": ("torch_ppo.tasks", "list the tasks: sizes, time limits, configurations"),
-    "export": ("torch_ppo.export", "write a run's policy as TorchScript, checked: export RUN_FOLDER"),
+    "export": ("torch_ppo.export", "write a run's policy as TorchScript, ONNX or others, checked: export RUN_FOLDER"),
     "dialects": ("torch_ppo.dialects.__main__", "translate settings from and to other libraries' words"),
     "completion": ("torch_ppo.completion", "print a script for the shell, so that Tab completes: completion bash"),
 }

@@ -1,103 +1,107 @@
-"""Export: a checkpoint's policy as TorchScript, normalizer inside, checked against the live policy.
+"""Export: a policy as a file that needs no trainer, normalizer inside, checked against the live policy.
 
-    python -m torch_ppo.export runs/cartpole-...
+    python -m torch_ppo.export runs/cartpole-...                 # policy.pt, TorchScript
+    python -m torch_ppo.export runs/cartpole-... --format all    # also ONNX, torch.export and safetensors
+    python -m torch_ppo.export --show policy.onnx                # what is in a file
 
-The file needs only torch: `torch.jit.load("policy.pt")(observation)` maps float32 observations `(..., obs_dim)` to
-deterministic actions `(..., action_dim)`. With `history` n, an observation is the last n of the task's, oldest first,
-`(..., n * frame_dim)`; at the start of an episode all are the first. The normalizer is inside for them, too.
+Each file carries its contract (exporting/contract.py); docs/deploy.md shows its use.
 """
 
 import contextlib
 import json
-import warnings
-from collections.abc import Iterator
+import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import UserError, user_errors
+from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
+from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
+from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.errors import ExportError
+from torch_ppo.exporting.reading import FORMATS, contract_in, format_of, is_ours
 from torch_ppo.learning.agent import Agent
-from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.running.disk import DiskError, write_atomically
-from torch_ppo.running.saved_policy import CONTROLS_FILE
+from torch_ppo.running.acting import make_env
+from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_atomically
+from torch_ppo.running.environment import locate_task
+from torch_ppo.running.training_state import seen_and_done
+from torch_ppo.simulation.scaling import from_plain, to_plain
+from torch_ppo.simulation.task import Task
 
-TOLERANCE = 1e-6  # of actions, absolute; TorchScript may fuse operations
-
-
-class DeterministicPolicy(nn.Module):
-    """The policy's mode as one module: observation `(..., obs_dim)` -> action `(..., action_dim)`."""
-
-    def __init__(self, agent: Agent) -> None:
-        super().__init__()
-        self.agent = agent
-        self.obs_dim = agent.normalizer[agent.policy_obs_key].obs_dim
-
-    def forward(self, observation: Tensor) -> Tensor:
-        # Changes nothing, but refuses another size in words; one of 1 would be broadcast by the normalizer.
-        observation = observation.unflatten(-1, (self.obs_dim,))
-        return self.agent.mode({self.agent.policy_obs_key: observation})
+Format = Literal["torchscript", "onnx", "pt2", "safetensors", "all"]
+NUM_ENVS, STEPS_TO_SEE = 8, 64  # of the episodes on whose observations a file is checked
 
 
-@contextlib.contextmanager
-def quiet_torchscript() -> Iterator[None]:
-    """Without torch's warnings about torch.jit, which is deprecated, and asked for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        yield
-
-
-class ExportError(UserError):
-    """The exported policy does not do what the live one does."""
-
-
-def check_export(path: Path, agent: Agent, *, num_observations: int = 256, seed: int = 0) -> float:
-    """Largest action difference between the file and the live policy; ExportError above `TOLERANCE`.
-
-    Random observations, around what the normalizer has seen, in three batch shapes.
-    """
-    try:
-        with quiet_torchscript():
-            exported = torch.jit.load(str(path))
-    except RuntimeError:
-        raise ExportError(f"{path} is not a whole TorchScript file") from None
-    statistics = agent.normalizer[agent.policy_obs_key]
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(num_observations, statistics.frames, len(statistics.mean), generator=generator)
-    observation = (statistics.mean + 3.0 * statistics.std * noise).flatten(1)
-    differences = []
+def know(checkpoint: dict[str, object], source: Path, agent: Agent, task: Task | str | None) -> Known:
+    """What a checkpoint, read from `source`, and its task tell; the agent acts in a few episodes for it."""
+    config, best = config_of(checkpoint), checkpoint.get("best")
+    in_run = source.parent.name == "checkpoints"
+    reward = best["reward"] if best and best["env_steps"] == checkpoint["env_steps"] else None
+    origin = {
+        "run": source.resolve().parent.parent.name if in_run else None,
+        "checkpoint": source.name,
+        "env_steps": checkpoint["env_steps"],
+        "evaluation_reward": reward,
+    }
+    if task is None:
+        return Known(config, origin, controls=checkpoint.get("controls"))
+    env = make_env(task, NUM_ENVS, action_repeat=config.action_repeat, seed=config.seed, **seen_and_done(config))
+    sizes = checkpoint["observation_sizes"]
+    if env.observation_sizes != sizes or env.action_dim != checkpoint["action_dim"]:
+        raise ExportError(
+            f"{source} was not trained in this task: it has observations {sizes} and actions of {checkpoint['action_dim']}, "
+            f"the task {env.observation_sizes} and {env.action_dim}"
+        )
+    controls = checkpoint.get("controls")
+    if controls is None and (scaling := env.scaling()) is not None:  # an older checkpoint
+        controls = to_plain(scaling, env.physics.model)
+    seen = []
     with torch.no_grad():
-        for batch in (observation, observation.view(4, -1, observation.shape[-1]), observation[0]):
-            live = agent.mode({agent.policy_obs_key: batch})
-            found = exported(batch)
-            if found.shape != live.shape:
-                raise ExportError(f"{path}: actions have shape {tuple(found.shape)}, expected {tuple(live.shape)}")
-            differences.append((found - live).abs().max())
-    largest = torch.stack(differences).max().item()  # unlike Python's max, NaN if any is
-    if not largest <= TOLERANCE:  # also NaN
-        raise ExportError(f"{path}: actions differ from the live policy by {largest:.3g}, more than {TOLERANCE:.3g}")
-    return largest
+        for _ in range(STEPS_TO_SEE):
+            seen.append(env.observation[agent.policy_obs_key].clone())
+            env.step(agent.mode(env.observation))
+    return Known(config, origin, env.task, env.physics.model, controls, torch.cat(seen))
 
 
-def export_policy(agent: Agent, path: Path, controls: dict[str, list] | None = None) -> float:
-    """Writes `agent`'s deterministic policy and checks it; returns the largest difference found.
+def export_policy(
+    agent: Agent,
+    path: Path,
+    known: Known | None = None,
+    *,
+    format: str = "torchscript",
+    stochastic: bool = False,
+    as_controls: bool = False,
+) -> float:
+    """Writes `agent`'s policy in a format, and checks it in that format's runtime; returns the largest difference found.
 
-    controls:  what becomes of its actions, a checkpoint's "controls"; written into the file as it is
+    stochastic:   the policy takes noise as its second input, and samples with it
+    as_controls:  its output is what the actuators get
+
+    ExportError if it cannot be written, or differs; what was at `path` is then as it was.
     """
-    module = DeterministicPolicy(agent).eval()
-    dim = module.obs_dim
-    with quiet_torchscript(), torch.no_grad():
-        scripted = torch.jit.freeze(torch.jit.trace(module, torch.zeros(2, dim), check_trace=False))
-        content = scripted.save_to_buffer({} if controls is None else {CONTROLS_FILE: json.dumps(controls)})
-    unchecked = path.with_name(".policy.unchecked.tmp")
+    known = known or Known()
+    agent = agent.cpu() if next(agent.parameters()).device.type != "cpu" else agent
+    if as_controls and known.controls is None:
+        reason = "not known, as the task was not loaded" if known.task is None else "not a scale and an offset"
+        raise ExportError(f"--controls: what the task makes of an action is {reason}; the action can be exported")
+    scaling = from_plain(known.controls) if as_controls else None
+    policy = DeployedPolicy(agent, stochastic=stochastic, scaling=scaling)
+    contract = make_contract(agent, policy, known)
+    content = FORMATS[format].to_bytes(policy, contract)
+    unchecked = path.with_name(f".{secrets.token_hex(6)}{FORMATS[format].SUFFIX}{TEMPORARY}")
     try:
         write_atomically(unchecked, content)
-        largest = check_export(unchecked, agent)
+        largest = check_file(unchecked, agent, policy, known.observations, format=format, shown=path)
+        if format == "safetensors":
+            description = json.dumps(FORMATS[format].read(unchecked)[1], indent=1) + "\n"
+            write_atomically(path.with_suffix(".json"), description.encode())
         unchecked.replace(path)
     except (OSError, DiskError) as error:
         reason = f": {error.strerror}" if isinstance(error, OSError) else f" ({error})"
@@ -106,6 +110,43 @@ def export_policy(agent: Agent, path: Path, controls: dict[str, list] | None = N
         with contextlib.suppress(OSError):
             unchecked.unlink()
     return largest
+
+
+def check_file(
+    path: Path,
+    agent: Agent,
+    policy: DeployedPolicy,
+    observations: Tensor | None = None,
+    *,
+    format: str = "torchscript",
+    shown: Path | None = None,
+) -> float:
+    """Largest difference between a file and the live policy; ExportError, about the path `shown`, if it is too large."""
+    shown = shown or path
+    try:
+        act, _ = FORMATS[format].read(path)
+    except ExportError as error:
+        raise ExportError(str(error).replace(str(path), str(shown))) from None
+    tried = observations_to_try(agent, observations)
+    noise = None
+    if policy.stochastic:
+        noise = torch.randn(len(tried), policy.action_dim, generator=torch.Generator().manual_seed(1))
+
+    def live(observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        seen = {agent.policy_obs_key: observation}
+        action = agent.mode(seen) if noise is None else agent.sample(seen, noise)
+        return action if policy.controls is None else policy.controls(action)
+
+    unit = 1.0 if policy.controls is None else policy.controls.scale.abs().clamp(min=1.0)
+    try:
+        return check(act, live, tried, noise, leading_axes=format in ("torchscript", "safetensors"), unit=unit)
+    except (ExportError, RuntimeError, torch.jit.Error) as error:  # torch's own where the file sees another size
+        raise ExportError(f"{shown}: {error}") from None
+
+
+def check_export(path: Path, agent: Agent) -> float:
+    """Largest difference between a TorchScript file and the live policy; ExportError above `TOLERANCE`."""
+    return check_file(path, agent, DeployedPolicy(agent))
 
 
 def is_exported(path: Path, checkpoint: Path) -> bool:
@@ -117,38 +158,146 @@ def is_exported(path: Path, checkpoint: Path) -> bool:
     return True
 
 
-def check_output(path: Path, source: Path) -> None:
-    """ExportError if a policy written there would replace the checkpoint `source`, or something that is no file."""
-    if path.exists() and path.samefile(source):
-        raise ExportError(f"--output {path} is the checkpoint itself; policy.pt would work")
-    if path.exists() and not path.is_file():
-        raise ExportError(f"--output {path} is not a file; policy.pt would work")
+def export_of_run(checkpoint: Path, path: Path, task: Task) -> None:
+    """What training writes at its end: a checkpoint's policy as TorchScript."""
+    saved = load_checkpoint(checkpoint)
+    agent = agent_from_checkpoint(saved)
+    try:
+        known = know(saved, checkpoint, agent, task)
+    except UserError:  # a model that C MuJoCo does not have
+        known = know(saved, checkpoint, agent, None)
+    export_policy(agent, path, known)
+
+
+def check_output(path: Path, source: Path, format: str, *, in_run: bool) -> None:
+    """ExportError if a policy written there would replace something that is no export of ours, or no file.
+
+    in_run: the path is that of a run's folder for its policy, where a damaged one may be replaced, too
+    """
+    suffix = FORMATS[format].SUFFIX
+    works = f"policy{suffix} would work"
+    if path.suffix != suffix and (
+        format != "torchscript" or path.suffix in [other.SUFFIX for other in FORMATS.values()]
+    ):
+        raise ExportError(f"--output {path} does not end in {suffix}, as --format {format} does; {works}")
+    check_folder(path.parent, "--output")
+    for file in (path, path.with_suffix(".json")) if format == "safetensors" else (path,):
+        if not file.exists():
+            continue
+        if file.samefile(source):
+            raise ExportError(f"--output {file} is the checkpoint itself; {works}")
+        if not file.is_file():
+            raise ExportError(f"--output {file} is not a file; {works}")
+        if not in_run and not is_ours(file):
+            raise ExportError(f"--output {file} is there, and no exported policy; a new name would work")
+
+
+def find_task(
+    arguments: "ExportArguments", checkpoint: dict[str, object], folder: Path
+) -> tuple[Task | str | None, str]:
+    """The task that a policy acts in, or None and why it is not loaded."""
+    if arguments.env is not None:
+        return arguments.env, ""
+    env = config_of(checkpoint).env
+    if not env:
+        return None, "the run's task is not known"
+    try:
+        place, notes = locate_task(folder, env, trusted=arguments.trust, remedy="--env {name}")
+    except UserError as error:
+        return None, str(error)
+    for note in notes:
+        print(note)
+    return place, ""
+
+
+def formats_and_outputs(arguments: "ExportArguments", folder: Path) -> list[tuple[str, Path]]:
+    """Which formats to write, and where: beside each other, with the ending of each."""
+    output, format = arguments.output, arguments.format
+    if format is None:
+        endings = {module.SUFFIX: name for name, module in FORMATS.items()}
+        format = endings.get(output.suffix, "torchscript") if output else "torchscript"
+    if format != "all":
+        return [(format, output or folder / f"policy{FORMATS[format].SUFFIX}")]
+    first = output or folder / "policy.pt"
+    return [(name, first.with_suffix(module.SUFFIX)) for name, module in FORMATS.items()]
 
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Write a run's policy as TorchScript and check it against the live policy."""
+    """Write a run's policy as a file that needs no trainer, checked against the live policy; or show such a file."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder, or a checkpoint file."""
     checkpoint: str = "best"
     """Which checkpoint of the run folder: best or last."""
+    format: Format | None = None
+    """torchscript (by default), onnx, pt2 (torch.export), safetensors with JSON, or all of them."""
     output: Path | None = None
-    """File to write; policy.pt in the run folder by default."""
+    """File to write; policy.pt in the run folder by default, with the ending of the format."""
+    stochastic: bool = False
+    """Sample actions: the policy takes standard normal noise as its second input."""
+    controls: bool = False
+    """Give what the actuators get (scale, offset and range applied) instead of the policy's action."""
+    env: str | None = None
+    """Task that the policy acts in; the run's by default."""
+    trust: bool = False
+    """Load the task that the run's folder names, where that is a file of a user's own."""
+    show: Path | None = None
+    """Print the contract of an exported file, as JSON, instead of writing one."""
+
+
+def contract_text(contract: Contract) -> str:
+    """The contract as JSON that is easily read: what has no further parts takes one line."""
+
+    def text(value: object, indent: str) -> str:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if not any(isinstance(part, (dict, list)) for part in parts):
+            return json.dumps(value, ensure_ascii=False)
+        inner = indent + " "
+        if isinstance(value, dict):
+            lines = [f"{inner}{json.dumps(name)}: {text(part, inner)}" for name, part in value.items()]
+            return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+        return "[\n" + ",\n".join(inner + text(part, inner) for part in value) + f"\n{indent}]"
+
+    return text(contract, "")
 
 
 def main() -> None:
     """The program `python -m torch_ppo.export`."""
     with reader_may_leave(), user_errors():
         arguments = tyro.cli(ExportArguments, prog=called("export"))
-        source = find_checkpoint(arguments.run, arguments.checkpoint)
-        checkpoint = load_checkpoint(source)
-        folder = arguments.run if arguments.run.is_dir() else arguments.run.parent
-        output = arguments.output or folder / "policy.pt"
-        check_output(output, source)
-        largest = export_policy(agent_from_checkpoint(checkpoint), output, checkpoint.get("controls"))
-        print(f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: ", end="")
-        print(f"largest action difference {largest:.1g} on random observations")
+        if arguments.show is not None:
+            print(contract_text(check_contract(contract_in(arguments.show), arguments.show)))
+            return
+        if arguments.run is None:
+            raise ExportError("say what to export: a run folder or a checkpoint; or --show FILE")
+        export_from(arguments)
+
+
+def export_from(arguments: ExportArguments) -> None:
+    """Writes what is asked for, and prints a line on each file. ExportError if one cannot be."""
+    run = arguments.run
+    if format_of(run) not in (None, "torchscript"):  # of which load_checkpoint tells
+        raise ExportError(f"{run} is an exported policy already; its run's folder or checkpoint is needed")
+    source = find_checkpoint(run, arguments.checkpoint)
+    checkpoint = load_checkpoint(source)
+    folder = run if run.is_dir() else run.parent
+    outputs = formats_and_outputs(arguments, folder)
+    for format, output in outputs:
+        check_output(output, source, format, in_run=arguments.output is None and run.is_dir())
+    agent = agent_from_checkpoint(checkpoint)
+    of_run = source.parent.parent if source.parent.name == "checkpoints" else folder
+    task, why_not = find_task(arguments, checkpoint, of_run)
+    known = know(checkpoint, source, agent, task)
+    options = {"stochastic": arguments.stochastic, "as_controls": arguments.controls}
+    for format, output in outputs:
+        largest = export_policy(agent, output, known, format=format, **options)
+        print(
+            f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: largest action difference "
+            f"{largest:.1g} of {TOLERANCE:g} allowed"
+        )
+    if task is None:
+        print(f"note: {why_not}; without its task the contract lacks names and units", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ from torch import Tensor
 from torch_ppo.command import called, print_notes, reader_may_leave
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
+from torch_ppo.exporting.reading import format_of
 from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.environment import check_trusted, locate_task, what_changed
 from torch_ppo.running.fit import actions_in_words, task_misfit
-from torch_ppo.running.saved_policy import SavedPolicy, is_torchscript, load_policy
+from torch_ppo.running.saved_policy import SavedPolicy, load_policy
 from torch_ppo.running.spellings import rename
 from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
@@ -107,7 +108,7 @@ def make_player(arguments: PlayArguments) -> Played:
         raise PlayError(f"{arguments.run} is a task; --env {arguments.run} --policy random would play it")
     if (arguments.run is None) == (arguments.policy is None):
         raise PlayError("say what to play: a run folder, checkpoint or policy.pt, or --env cartpole --policy random")
-    if arguments.stochastic and (arguments.run is None or is_torchscript(arguments.run)):
+    if arguments.stochastic and (arguments.run is None or format_of(arguments.run) is not None):
         raise PlayError(
             "--stochastic needs a run folder or a checkpoint; an exported policy has the most likely actions"
         )

@@ -22,7 +22,7 @@ from torch_ppo.learning.update import METRICS
 from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
 from torch_ppo.running.call_arguments import checked_arguments
-from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, restore, save_checkpoint
+from torch_ppo.running.checkpoint import restore, save_checkpoint
 from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
 from torch_ppo.running.evaluate import EvaluationStopped
 from torch_ppo.running.folder import RunFolder
@@ -258,7 +258,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     Raises SystemExit if it was asked to stop, DiskError if a file could not be written.
     """
     from torch_ppo.command import called
-    from torch_ppo.export import export_policy
+    from torch_ppo.export import export_of_run
     from torch_ppo.running.logger import MetricsLog
     from torch_ppo.running.progress import Progress
 
@@ -323,8 +323,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         progress.message(f"  {called('train')} --resume {folder.path}{trust}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")
-    checkpoint = load_checkpoint(best)
-    export_policy(agent_from_checkpoint(checkpoint), folder.policy, checkpoint.get("controls"))
+    export_of_run(best, folder.policy, state.env.task)
     progress.message(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
 
 

@@ -6,60 +6,16 @@ import sys
 import pytest
 import torch
 
+from tests.helpers.agents import AGENTS, make_trained_agent
 from tests.helpers.toy import ToyTask
 from torch_ppo import export
 from torch_ppo.export import ExportError, check_export, export_policy
-from torch_ppo.learning.agent import make_agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 
-SIZES = {"state": 5, "privileged_state": 8}
-AGENTS = {
-    "tanh_normal": ({"state": 5}, {"normalize_observations": True}),
-    "not_normalized": ({"state": 5}, {"normalize_observations": False}),
-    "asymmetric": (SIZES, {"normalize_observations": True, "value_obs_key": "privileged_state"}),
-    "policy_sees_privileged": (SIZES, {"normalize_observations": True, "policy_obs_key": "privileged_state"}),
-    "history": (
-        {"state": 15, "privileged_state": 8},
-        {
-            "normalize_observations": True,
-            "value_obs_key": "privileged_state",
-            "history": 3,
-            "history_obs_keys": ("state",),
-        },
-    ),
-    "state_dependent_std": (
-        {"state": 5},
-        {
-            "normalize_observations": True,
-            "distribution_type": "normal",
-            "state_dependent_std": True,
-            "mean_clip_scale": 2.0,
-            "activation": "elu",
-        },
-    ),
-    "log_std": (
-        {"state": 5},
-        {"normalize_observations": True, "distribution_type": "normal", "noise_std_type": "log"},
-    ),
-}
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
 each_agent = pytest.mark.parametrize("name", AGENTS)
-
-
-def make_trained_agent(name, seed=0):
-    """An agent whose networks and normalizer are not those of the start."""
-    sizes, settings = AGENTS[name]
-    config = Config(num_timesteps=1, policy_hidden_layer_sizes=(16, 16), value_hidden_layer_sizes=(8,), **settings)
-    generator = torch.Generator().manual_seed(seed)
-    agent = make_agent(config, sizes, 2, generator=generator)
-    with torch.no_grad():
-        for parameter in agent.policy.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    for _ in range(2):
-        agent.update_normalizer({key: 3.0 * torch.rand(50, size, generator=generator) for key, size in sizes.items()})
-    return agent
 
 
 def random_observation(agent, *batch):
@@ -156,12 +112,11 @@ def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
     export_policy(make_trained_agent("tanh_normal"), path)
     before = path.read_bytes()
 
-    def tampered(agent):
-        other = make_trained_agent("tanh_normal", seed=1)
-        return live_policy(other)
+    def tampered(agent, **options):
+        return live_policy(make_trained_agent("tanh_normal", seed=1), **options)
 
-    live_policy = export.DeterministicPolicy
-    monkeypatch.setattr(export, "DeterministicPolicy", tampered)
+    live_policy = export.DeployedPolicy
+    monkeypatch.setattr(export, "DeployedPolicy", tampered)
     with pytest.raises(ExportError):
         export_policy(make_trained_agent("tanh_normal"), path)
     assert path.read_bytes() == before
@@ -259,5 +214,5 @@ def test_observations_of_another_size_are_refused(tmp_path, normalize_observatio
     export_policy(agent, tmp_path / "policy.pt")
     policy = torch.jit.load(str(tmp_path / "policy.pt"))
     assert policy(torch.zeros(3, 5)).shape == (3, 2)
-    with pytest.raises(RuntimeError, match=r"unflatten: Provided sizes \[5\] don't multiply up"):
+    with pytest.raises(torch.jit.Error, match=r"the observation must be \(\.\.\., 5\) for this policy, but is \["):
         policy(torch.zeros(shape))

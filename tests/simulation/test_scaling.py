@@ -12,6 +12,7 @@ import torch_ppo
 from torch_ppo.envs import make_task
 from torch_ppo.errors import UserError
 from torch_ppo.export import export_policy
+from torch_ppo.exporting.contract import Known
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.running.checkpoint import save_checkpoint
 from torch_ppo.running.saved_policy import PolicyError, load_policy
@@ -252,7 +253,7 @@ def test_checkpoints_and_exports_know(tmp_path):
     state = make_state(Arm(0.5, "home"))
     checkpoint = state.checkpoint()
     save_checkpoint(checkpoint, tmp_path / "best.pt")
-    export_policy(state.agent, tmp_path / "policy.pt", checkpoint["controls"])
+    export_policy(state.agent, tmp_path / "policy.pt", Known(controls=checkpoint["controls"]))
     action = torch.tensor([[1.0, -1.0, 0.0, 5.0], [-1.0, 0.5, 1.0, 0.0]])
     # 0.8 beyond the range of neither; the lift's lower end is 0, the wheel's upper end 1.
     expected = torch.tensor([[1.5, 0.0, 20.0, 1.0], [0.5, 0.4, 20.5, 0.25]])

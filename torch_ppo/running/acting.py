@@ -210,6 +210,6 @@ def _saved_action(policy: SavedPolicy, observation: Observation, generator: torc
         return policy(observation, generator)
     try:
         return policy(observation, generator)
-    except RuntimeError:  # an exported policy does not say what it sees; it shows
+    except (RuntimeError, torch.jit.Error):  # an exported policy without contract does not say what it sees; it shows
         sizes = ", ".join(f"{value.shape[1]}" for value in observation.values())
         raise PolicyError(f"{policy.path} does not fit the task, which has an observation of {sizes}") from None

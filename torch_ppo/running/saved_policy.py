@@ -1,8 +1,5 @@
 """Policies from files: a run's folder, a checkpoint, or an exported policy."""
 
-import json
-import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.command import called
 from torch_ppo.errors import UserError
+from torch_ppo.exporting.contract import Contract, check_contract, scaling_in
+from torch_ppo.exporting.reading import format_of, read
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.learning.agent import Agent
-from torch_ppo.running.checkpoint import DAMAGED, agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.scaling import from_plain
 from torch_ppo.simulation.task import Observation
-
-CONTROLS_FILE = "controls.json"  # in an exported file, what becomes of its actions: see `simulation.scaling.to_plain`
 
 
 class PolicyError(UserError):
@@ -51,6 +47,7 @@ class SavedPolicy:
     env_steps: int | None = None
     actuators: tuple[str, ...] | None = None
     scaling: Scaling | None = None
+    contract: Contract | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -107,7 +104,7 @@ def load_policy(
     Raises UserError where there is no such policy. Reading runs no code of the file, unless it is TorchScript.
     """
     path = Path(path)
-    if is_torchscript(path):
+    if format_of(path) is not None:
         if not deterministic:
             raise PolicyError(
                 f"{path} is an exported policy, which has the most likely actions; a checkpoint can sample"
@@ -128,36 +125,40 @@ def load_policy(
     )
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether the file is an exported policy rather than a checkpoint."""
-    if not path.is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name for name in archive.namelist())
-    except DAMAGED:
-        return False
-
-
 def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
-    extra = {CONTROLS_FILE: ""}
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-            whole = archive.testzip() is None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's, about torch.jit
-            module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval() if whole else None
-    except DAMAGED:
-        module = None
-    if module is None:
-        raise PolicyError(
-            f"{path} is not a whole exported policy (cut off or damaged?); {called('export')} makes it again"
-        )
+    """From a file of any format; what it does not say of itself (an older one) config.toml beside it may."""
+    act, contract = read(path, device)
     beside = path.with_name("config.toml")
     config = load_config(str(beside)) if beside.is_file() else None
-    key = config.policy_obs_key if config else Config.policy_obs_key
-    controls = json.loads(extra[CONTROLS_FILE]) if extra[CONTROLS_FILE] else None
-    return SavedPolicy(path, lambda observation, generator: module(observation), key, config, **_scaled(controls))
+
+    def deterministic(observation: Tensor, generator: torch.Generator | None) -> Tensor:
+        # Some formats have one leading axis.
+        rows = observation.reshape(-1, observation.shape[-1])
+        return act(rows).reshape(*observation.shape[:-1], -1)
+
+    if contract is None:
+        key = config.policy_obs_key if config else Config.policy_obs_key
+        return SavedPolicy(path, deterministic, key, config)
+    contract = check_contract(contract, path)
+    if not contract["action"]["deterministic"]:
+        raise PolicyError(f"{path} takes noise as its second input; export without --stochastic has none")
+    if contract["output"]["name"] != "action":
+        raise PolicyError(
+            f"{path} gives controls, but a task's episodes need actions; export without --controls has them"
+        )
+    key, scaling = contract["observation"]["key"], scaling_in(contract)
+    return SavedPolicy(
+        path,
+        deterministic,
+        key,
+        config,
+        {key: contract["observation"]["size"]},
+        contract["action"]["size"],
+        contract["origin"].get("env_steps"),
+        None if scaling is None else tuple(actuator["name"] for actuator in contract["action"]["actuators"]),
+        scaling,
+        contract,
+    )
 
 
 def _scaled(controls: dict[str, list] | None) -> dict[str, object]:

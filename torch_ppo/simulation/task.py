@@ -8,7 +8,7 @@ All methods are batched over envs and must not synchronise with the host or chan
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mujoco
@@ -23,6 +23,7 @@ from torch_ppo.simulation.scaling import declared_scaling
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
+Parts = tuple[tuple[str, int, str], ...]
 
 
 class TaskError(UserError):
@@ -43,6 +44,8 @@ class Task:
                       hold at an action of 0; None for 0
     reward_range:     least and greatest reward of an env step, for whoever plots or tests a task; training does not read it
     memory_kept:      memory that an automatic reset leaves alone
+    observation_names: what the numbers of an observation are, in their order: (name, size, unit) of each part; a dict of
+                      such by key where there are several observations. Exported policies carry it
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
     """
@@ -55,6 +58,7 @@ class Task:
     metric_names: tuple[str, ...] = ()
     reward_range: tuple[float, float] = (-math.inf, math.inf)
     memory_kept: tuple[str, ...] = ()
+    observation_names: Parts | Mapping[str, Parts] = ()
     num_random: int = 0
     action_scale: float | Sequence[float] | str | None = None
     action_offset: float | Sequence[float] | str | None = None
@@ -157,3 +161,23 @@ class Task:
     def action_dim(self, physics: Physics) -> int:
         """Size of an action; by default one per actuator."""
         return physics.ctrl.shape[1]
+
+
+def observation_parts(task: Task, key: str, size: int) -> list[dict[str, str | int]] | None:
+    """Name, start, size and unit of each part of the task's observation `key` of `size` numbers; None if it names none.
+
+    TaskError if the parts are not as many numbers as the observation has.
+    """
+    names = task.observation_names
+    parts = names.get(key, ()) if isinstance(names, Mapping) else names
+    if not parts:
+        return None
+    found, start = [], 0
+    for name, length, unit in parts:
+        found.append({"name": name, "start": start, "size": length, "unit": unit})
+        start += length
+    if start != size:
+        raise TaskError(
+            f"{type(task).__name__}.observation_names has {start} numbers for {key!r}, but observe returns {size}"
+        )
+    return found

@@ -1,0 +1,80 @@
+"""Whether an exported file does what the live policy does, asked in the file's own runtime."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torch_ppo.exporting.errors import ExportError
+from torch_ppo.learning.agent import Agent
+
+TOLERANCE = 1e-5  # of actions, absolute; relative to those that are larger than 1
+
+Act = Callable[..., Tensor]
+
+
+def observations_to_try(agent: Agent, seen: Tensor | None, *, seed: int = 0) -> Tensor:
+    """Observations `(n, obs_dim)`: those that were seen, random ones around what the normalizer knows, and edge values.
+
+    seen: observations of real episodes `(m, obs_dim)`, or None
+    """
+    statistics = agent.normalizer[agent.policy_obs_key]
+    mean, std = (x.detach().cpu().repeat(statistics.frames) for x in (statistics.mean, statistics.std))
+    noise = torch.randn(256, statistics.obs_dim, generator=torch.Generator().manual_seed(seed))
+    parts = [mean + 3.0 * std * noise, edge_values(mean, std)]
+    if seen is not None and len(seen):
+        parts.insert(0, seen.cpu())
+    return torch.cat(parts)
+
+
+def edge_values(mean: Tensor, std: Tensor) -> Tensor:
+    """Rows of what is rare: nothing, the mean, far away in all numbers and in one, tiny, and NaN in all and in one."""
+    size = len(mean)
+    one = torch.eye(size)[torch.tensor([0, size // 2, size - 1]).unique()]
+    whole = [torch.zeros(size), mean, mean + 20 * std, mean - 20 * std, torch.full((size,), 1e-30)]
+    with_nan = torch.where(one.bool(), torch.nan, mean)
+    return torch.cat([torch.stack(whole), mean + 100 * std * one, with_nan, torch.full((1, size), torch.nan)])
+
+
+def largest_difference(found: Tensor, live: Tensor, unit: Tensor | float = 1.0) -> float:
+    """Of actions, relative to those that are larger than `unit` `(action_dim,)`; inf if only one of them is NaN."""
+    if found.shape != live.shape:
+        raise ExportError(f"actions have shape {tuple(found.shape)}, expected {tuple(live.shape)}")
+    if not torch.equal(found.isnan(), live.isnan()):
+        return torch.inf
+    difference = ((found - live).abs() / torch.maximum(live.abs(), torch.as_tensor(unit))).nan_to_num(
+        0.0, posinf=torch.inf
+    )
+    return difference.max().item() if difference.numel() else 0.0
+
+
+@torch.no_grad()
+def check(
+    act: Act,
+    live: Act,
+    observations: Tensor,
+    noise: Tensor | None,
+    *,
+    leading_axes: bool,
+    unit: Tensor | float = 1.0,
+    tolerance: float = TOLERANCE,
+) -> float:
+    """Largest difference between the policy of a file and the live one; ExportError if it is above `tolerance`.
+
+    Both are asked for all `observations` `(n, obs_dim)` at once and for some alone; with `leading_axes` also as
+    `(2, n / 2, obs_dim)` and `(obs_dim,)`. `noise` `(n, action_dim)` is for a stochastic policy; `unit`
+    `(action_dim,)` is what an action of 1 becomes, where that is more than 1.
+    """
+    inputs = (observations,) if noise is None else (observations, noise)
+    n = len(observations)
+    batches = [inputs, *(tuple(x[i : i + 1] for x in inputs) for i in (0, n // 2, n - 1))]
+    if leading_axes:
+        batches += [tuple(x[: n // 2 * 2].unflatten(0, (2, -1)) for x in inputs), tuple(x[0] for x in inputs)]
+    expected = live(*inputs)
+    finite = observations.isfinite().all(1)
+    if not expected[finite].isfinite().all():
+        raise ExportError("actions of the live policy are inf or nan")
+    largest = max(largest_difference(act(*batch), live(*batch), unit) for batch in batches)
+    if largest > tolerance:
+        raise ExportError(f"actions differ from the live policy by {largest:.3g}, more than {tolerance:.3g}")
+    return largest

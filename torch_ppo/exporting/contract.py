@@ -1,0 +1,213 @@
+"""The contract: what goes into an exported policy, what comes out, how often, and where it is from.
+
+Plain values, so that it is JSON in every format. What is not known (a task that was not loaded) is None.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import torch
+from torch import Tensor
+
+from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.errors import ExportError
+from torch_ppo.formulas.controls import Scaling
+from torch_ppo.learning.agent import Agent
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.scaling import JOINTS, actuator_names, from_plain, is_position_servo
+from torch_ppo.simulation.task import Task, observation_parts
+
+Contract = dict[str, Any]
+Plain = dict[str, list]
+
+KIND = "torch_ppo policy"
+FORMAT = 1
+CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files
+CONTRACT_KEY = "torch_ppo.contract"  # in the metadata of ONNX and safetensors files
+PACKAGES = ("torch_ppo", "torch", "mujoco", "numpy")
+
+CONVENTIONS = {
+    "units": "SI; angles in radians",
+    "quaternions": "w, x, y, z; unit length",
+    "free joint": "qpos: position in the world frame, then orientation; qvel: linear velocity in the world frame, then angular "
+    "velocity in the body's own frame, as in MuJoCo",
+    "frames": "right-handed; the world's z axis points up",
+}
+
+
+def _actuators(controls: Plain | None, model: mujoco.MjModel | None) -> list[dict[str, Any]] | None:
+    """Each actuator in the order of the actions: name, range, scale and offset; of a known model joint and kind, too."""
+    if controls is None:
+        return None if model is None else [_of_model(model, i) for i in range(model.nu)]
+    found = []
+    for i, name in enumerate(controls["actuators"]):
+        lower, upper = controls["lower"][i], controls["upper"][i]
+        entry = {
+            "name": name,
+            "control_range": None if lower is None and upper is None else [lower, upper],
+            "scale": _number(controls["scale"][i]),
+            "offset": _number(controls["offset"][i]),
+        }
+        if model is not None:
+            entry |= _of_model(model, i)
+            # For a position servo the offset is where it holds its joint while the action is 0.
+            entry["default_pose"] = entry["offset"] if entry["kind"] == "position" else None
+        found.append(entry)
+    return found
+
+
+def _of_model(model: mujoco.MjModel, i: int) -> dict[str, Any]:
+    """What a model knows of an actuator."""
+    on_joint = int(model.actuator_trntype[i]) in JOINTS
+    return {
+        "name": actuator_names(model)[i],
+        "joint": model.joint(int(model.actuator_trnid[i, 0])).name if on_joint else None,
+        "kind": "position" if is_position_servo(model, i) else "other",
+        "force_range": model.actuator_forcerange[i].tolist() if model.actuator_forcelimited[i] else None,
+    }
+
+
+def scaling_in(contract: Contract) -> Scaling | None:
+    """From actions to controls, as a contract has it; None where it does not."""
+    actuators = contract["action"]["actuators"]
+    if not actuators or actuators[0].get("scale") is None:
+        return None
+    ends = [actuator["control_range"] or [None, None] for actuator in actuators]
+    parts = {name: [actuator[name] for actuator in actuators] for name in ("offset", "scale")}
+    return from_plain({**parts, "lower": [end[0] for end in ends], "upper": [end[1] for end in ends]})
+
+
+def _joints(model: mujoco.MjModel) -> list[dict[str, Any]]:
+    """Name and kind of each joint, and where its position and velocity begin in qpos and qvel."""
+    joints = [model.joint(i) for i in range(model.njnt)]
+    kinds = [mujoco.mjtJoint(int(kind)).name.removeprefix("mjJNT_").lower() for kind in model.jnt_type]
+    return [
+        {"name": joint.name, "kind": kind, "qpos": int(joint.qposadr[0]), "qvel": int(joint.dofadr[0])}
+        for joint, kind in zip(joints, kinds, strict=True)
+    ]
+
+
+def mjcf_hash(task: Task) -> str | None:
+    """SHA-256 of the task's model file; None for a task without one. Other files that it includes are not in it."""
+    path = getattr(task, "mjcf", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a policy besides its numbers.
+
+    config:        of its run
+    origin:        run, checkpoint, env_steps and evaluation_reward, for the contract
+    task, model:   what it acts in; None where that was not loaded
+    controls:      what the task makes of an action, as `simulation.scaling.to_plain` has it; None where that is not that
+                   simple, or not known
+    observations:  of real episodes (n, obs_dim), or None
+    """
+
+    config: Config = field(default_factory=lambda: Config(num_timesteps=1))
+    origin: dict[str, object] = field(default_factory=dict)
+    task: Task | None = None
+    model: mujoco.MjModel | None = None
+    controls: Plain | None = None
+    observations: Tensor | None = None
+
+
+def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contract:
+    """The contract of a policy."""
+    config, task, model, controls = known.config, known.task, known.model, known.controls
+    statistics = agent.normalizer[agent.policy_obs_key]
+    size, action_dim = policy.obs_dim, policy.action_dim
+    bounded = policy.squash is torch.tanh
+    loaded = task is not None and model is not None
+    one = (lambda value: value) if loaded else (lambda value: None)
+    actuators = _actuators(controls, model if loaded and model.nu == action_dim else None)
+    return {
+        "kind": KIND,
+        "format": FORMAT,
+        "inputs": {
+            name: {"shape": ["batch", x.shape[-1]], "type": "float32"}
+            for name, x in zip(policy.input_names, policy.example(), strict=True)
+        },
+        "output": {"name": policy.output_name, "shape": ["batch", action_dim], "type": "float32"},
+        "observation": {
+            "size": size,
+            "key": agent.policy_obs_key,
+            "history": statistics.frames,
+            "parts": one(task and observation_parts(task, agent.policy_obs_key, len(statistics.mean))),
+            "normalizer": "inside" if agent.normalize_observations else "none",
+            "mean": _numbers(policy.mean),
+            "std": _numbers(policy.std),
+        },
+        "action": {
+            "size": action_dim,
+            "output_is": "what the actuators get" if policy.controls is not None else "the policy's action",
+            "deterministic": not policy.stochastic,
+            "range": [-1.0, 1.0] if bounded else "unbounded",
+            "to_controls": None if controls is None else "clip(offset + scale * action, control_range)",
+            "actuators": actuators,
+        },
+        "joints": one(model and _joints(model)),
+        "seconds_per_action": one(task and task.control_dt * config.action_repeat),
+        "control_dt": one(task and task.control_dt),
+        "action_repeat": config.action_repeat,
+        "trained_with_action_delay": config.action_delay,
+        "physics_timestep": one(model and float(model.opt.timestep)),
+        "conventions": CONVENTIONS,
+        "task": {
+            "name": _without_folders(config.env) or None,
+            "episode_length": config.episode_length,
+            "mjcf": one(task and _mjcf_name(task)),
+            "mjcf_sha256": one(task and mjcf_hash(task)),
+        },
+        "origin": known.origin,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _number(x: float) -> float:
+    """Without what float32 has made of its last digits."""
+    return float(f"{x:.7g}")
+
+
+def _numbers(tensor: Tensor) -> list[float]:
+    return [_number(x) for x in tensor.tolist()]
+
+
+def _without_folders(env: str) -> str:
+    """A task's name without where the trainer has it: a user's own is "file.py:Task"."""
+    place, colon, attribute = env.rpartition(":")
+    return f"{Path(place).name}:{attribute}" if colon else env
+
+
+def _mjcf_name(task: Task) -> str | None:
+    path = getattr(task, "mjcf", None)
+    return Path(path).name if path else None
+
+
+def _version(name: str) -> str | None:
+    if name == "torch_ppo":
+        import torch_ppo
+
+        return torch_ppo.__version__
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_contract(contract: Contract | None, path: Path) -> Contract:
+    """The contract if there is one that this version understands, else ExportError."""
+    if contract is None:
+        raise ExportError(
+            f"{path} has no contract: an older version of torch_ppo wrote it, or another program; export its run again"
+        )
+    if not isinstance(contract, dict) or contract.get("kind") != KIND:
+        raise ExportError(f"{path} is no policy of torch_ppo")
+    if contract.get("format") != FORMAT:
+        raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
+    return contract
