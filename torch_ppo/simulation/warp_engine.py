@@ -29,6 +29,13 @@ wp.init()
 # Iteration limits of the solver are bits of `overflow` too, but reaching one is not a lost contact.
 CAPACITY_BITS = int(mjw.OverflowType.ALL) & ~int(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
 
+# What else would work where MuJoCo Warp refuses a model, by a word of its complaint.
+_INSTEAD = {
+    "mjSOL_PGS": 'solver="Newton"',
+    "Dense": 'jacobian="sparse"',
+    "sleeping": 'solver="Newton"',
+}
+
 
 class WarpPhysics:
     """See `torch_ppo.simulation.physics` for the contract.
@@ -62,8 +69,12 @@ class WarpPhysics:
             with wp.ScopedDevice(self._warp_device):
                 self._model = mjw.put_model(model)
                 self._data = mjw.make_data(model, nworld=num_envs, nconmax=nconmax, njmax=njmax)
-        except NotImplementedError as error:
-            raise PhysicsError(f"MuJoCo Warp does not support this model: {error}") from None
+        except (NotImplementedError, ValueError) as error:
+            complaint = " ".join(str(error).split()).rstrip(".")
+            instead = "".join(f"{change} or " for word, change in _INSTEAD.items() if word in complaint)
+            raise PhysicsError(
+                f"MuJoCo Warp does not support this model: {complaint}; {instead}physics = mujoco would work"
+            ) from None
         # Printed from inside the kernels otherwise; the env reports `overflow` instead.
         self._model.opt.warn_overflow = 0
         data = self._data
