@@ -198,6 +198,13 @@ REFUSED = {
         ("mujoco", "warp"),
         'springs that yield, .*; springyield="0" would work',
     ),
+    "plugins": (
+        "<mujoco><extension><plugin plugin='mujoco.pid'><instance name='pid'><config key='kp' value='4'/>"
+        "<config key='ki' value='1'/></instance></plugin></extension>"
+        + (PENDULUM % ("", "<actuator><plugin joint='a' plugin='mujoco.pid' instance='pid' actdim='1'/></actuator>"))[8:],
+        ("warp",),
+        "Actuator plugins not supported; physics = mujoco would work",
+    ),
     "solver PGS": (BALLS % "<option solver='PGS'/>", ("warp",), 'mjSOL_PGS .*; solver="Newton" or physics = mujoco would'),
     "a large dense model": (
         BALLS % "<option jacobian='dense'/>", ("warp",), r'nv = 72\); jacobian="sparse" or physics = mujoco would',
