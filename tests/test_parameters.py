@@ -119,6 +119,7 @@ ELSEWHERE = {
     "max_state": "tests/running/test_broken_worlds.py::test_a_smaller_limit_of_the_state",
     "max_broken_fraction": "tests/running/test_broken_worlds.py::test_too_many_end_the_run",
     "device": "tests/running/test_program.py::test_no_cuda",
+    "max_devices_per_host": "tests/running/test_devices.py::test_no_more_devices_than_allowed",
     "physics": "tests/envs/test_every_task.py::test_engines_agree",
     "capture": "tests/running/test_accelerate.py::test_every_level_of_capture_gives_the_same",
     "compile": "tests/running/test_accelerate.py::test_compiled_training_is_the_same_but_for_rounding",

@@ -30,6 +30,7 @@ from torch._inductor.graph import GraphLowering
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from torch_ppo.envs import make_task
+from torch_ppo.formulas import losses
 from torch_ppo.running.accelerate import compile_parts
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.files import load_config
@@ -191,9 +192,9 @@ def count(name: str, *, compile: bool = True) -> dict[str, object]:
         (env, "before_physics"): lambda: env.before_physics(action),
         (env, "after_physics"): lambda: env.after_physics(action, True, True),
         (collector, "finish_unroll"): lambda: collector.finish_unroll(),
-        (learner, "clipped_gradient"): lambda: learner.clipped_gradient(),
+        (learner, "minibatch_gradient"): lambda: learner.minibatch_gradient(),
         (learner, "finish_sgd_step"): lambda: learner.finish_sgd_step(
-            torch.zeros_like(learner.flat.detach()), learner.metrics[0].clone()
+            torch.zeros(learner.flat.numel() + len(losses.METRICS))
         ),
     }
     plain = {key: getattr(*key) for key in (*compiled_functions, (env.physics, "step"))}
@@ -219,7 +220,7 @@ def totals(counts: dict[str, object]) -> dict[str, float]:
     torch_step += made.get("act", 0)
     torch_step += counts["policy_repeats"] * (made.get("before_physics", 0) + made.get("after_physics", 0))
     sgd_step = sum(counts["eager_in_sgd_pass"].values()) / counts["sgd_steps"]
-    sgd_step += made.get("clipped_gradient", 0) + made.get("finish_sgd_step", 0)
+    sgd_step += made.get("minibatch_gradient", 0) + made.get("finish_sgd_step", 0)
     return {
         "policy_step_physics": physics,
         "policy_step_torch": torch_step,

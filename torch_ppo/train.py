@@ -4,6 +4,7 @@ python -m torch_ppo.train --env cartpole
 """
 
 import contextlib
+import dataclasses
 import math
 import sys
 import time
@@ -26,6 +27,7 @@ from torch_ppo.running.checkpoint import restore, save_checkpoint
 from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
 from torch_ppo.running.evaluate import EvaluationStopped
 from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.joining import NotNeeded, joined
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -89,7 +91,7 @@ def run(
                     progress_fn(state.env_steps, metrics)
             finally:  # raising is a way to stop: what was reached is kept. A log comes before the checkpoint it leads to.
                 save(state, best)
-        if should_stop(state):
+        if state.devices.any(should_stop(state)):
             break
     return metrics if config.num_evals > 0 else {}
 
@@ -102,15 +104,17 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
     state.interval_sums += means
     check_last_step(state, collected=state.env_steps + state.config.env_step_per_training_step)
     batch = state.batch
-    state.last_step.write(torch.stack([means[TOTAL_LOSS], batch.broken.ne(0).float().mean(), batch.reward.abs().max()]))
+    watched = torch.stack([means[TOTAL_LOSS], batch.broken.ne(0).float().mean(), batch.reward.abs().max()])
+    state.last_step.write(state.devices.mean_(watched))
     state.training_steps += 1
     state.interval_steps += 1
     episode = None
     if state.config.log_training_metrics:
         losses = dict(zip(METRICS, metrics.unbind(1), strict=True))
         # Time is the first axis of the batch; episodes are counted sequence by sequence, as in Brax.
-        totals = {name: total.T for name, total in state.batch.episode_metrics.items()}
-        episode = state.episode_metrics.update(state.batch.episode_done.T, totals, losses)
+        gathered = state.devices.gathered
+        totals = {name: gathered(total.T) for name, total in state.batch.episode_metrics.items()}
+        episode = state.episode_metrics.update(gathered(state.batch.episode_done.T), totals, losses)
     seconds = time.perf_counter() - started
     state.add_time(seconds)
     if episode:
@@ -144,8 +148,9 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
     metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime
-    metrics |= state.env.broken.metrics_by_cause("training")
-    metrics["training/overflowed_envs"] = float(state.env.physics.overflow.ne(0).sum())
+    devices, broken = state.devices, state.env.broken
+    metrics |= broken.metrics_by_cause("training", devices.sum_(broken.counts.clone()))
+    metrics["training/overflowed_envs"] = float(devices.total(int(state.env.physics.overflow.ne(0).sum())))
     evaluation = evaluated(state) if state.evaluator else {}
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0
@@ -213,9 +218,14 @@ def train(
     config = Config(num_timesteps=num_timesteps or 1, **settings)
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "save_checkpoint_path")
-    with torch_left_as_it_was():
+    with torch_left_as_it_was(), joined(config) as (devices, device):
         state = TrainingState(
-            config, environment, eval_task=eval_env, network_factory=network_factory, randomization_fn=randomization_fn
+            dataclasses.replace(config, device=device),
+            environment,
+            eval_task=eval_env,
+            network_factory=network_factory,
+            randomization_fn=randomization_fn,
+            devices=devices,
         )
         restore(state, restore_params)
         metrics = {}
@@ -226,7 +236,7 @@ def train(
 
 def save_extra(state: TrainingState, best: bool) -> None:
     """A checkpoint in `save_checkpoint_path`, named by env steps, if the configuration sets one. DiskError if not."""
-    if state.config.save_checkpoint_path is not None:
+    if state.config.save_checkpoint_path is not None and not state.devices.rank:
         save_checkpoint(state.checkpoint(), Path(state.config.save_checkpoint_path) / f"{state.env_steps:012d}.pt")
 
 
@@ -244,12 +254,41 @@ def main() -> None:
     print_notes()
     with lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
-            folder, state, introduction = open_run(parse_arguments(sys.argv[1:]), is_exported=is_exported)
-            with contextlib.closing(folder):
-                print(introduction, summary(state.config), sep="\n", flush=True)
-                run_in_folder(state, folder, stop, started)
+            parsed = parse_arguments(sys.argv[1:])
+            with joined(parsed[0].settings) as (devices, device):
+                folder, state, introduction = open_run(parsed, is_exported=is_exported, devices=devices, device=device)
+                with contextlib.closing(folder):
+                    if devices.rank:
+                        run_beside(state, folder, stop)
+                    else:
+                        print(introduction, summary(state.config), sep="\n", flush=True)
+                        run_in_folder(state, folder, stop, started)
         except KeyboardInterrupt:
             sys.exit(128 + stop.number)
+        except NotNeeded:
+            return
+
+
+def run_beside(state: TrainingState, folder: RunFolder, stop: StopRequest) -> None:
+    """What the other devices do while the first is in `run_in_folder`: train along, and keep their parts."""
+
+    def save(state: TrainingState, best: bool = False) -> None:
+        failed = 0
+        try:
+            folder.save_part(state)
+        except DiskError:  # a resumed run begins this device's episodes anew
+            failed = 1
+        state.devices.total(failed)
+
+    if state.evaluator:
+        state.evaluator.should_stop = lambda: stop.signal is not None
+    with contextlib.suppress(EvaluationStopped):
+        run(state, save=save, should_stop=lambda state: stop.signal is not None, warn=lambda text: None)
+    complete = state.training_steps >= state.config.num_training_steps and not state.report_is_due
+    if state.devices.any(not complete):
+        save(state)
+    if not complete:
+        sys.exit(128 + stop.number)
 
 
 def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, started: float) -> None:
@@ -277,6 +316,8 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
             progress.message(warning)
 
     def save(best: bool, named: bool = True) -> bool:
+        if state.devices.total(0):  # the others write their parts first, so that no checkpoint is without them
+            progress.message("warning: another device could not write its part of this checkpoint")
         return log.sync() & writes(lambda: folder.save(state, named=named, best=best))
 
     def on_save(state: TrainingState, best: bool) -> None:
@@ -308,7 +349,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
                 warn=lambda text: progress.message(f"warning: {text}"),
             )
         complete = state.training_steps >= config.num_training_steps and not state.report_is_due
-        saved = (complete and writes.failing is None) or save(best=False, named=False)
+        saved = not state.devices.any(not complete or writes.failing is not None) or save(best=False, named=False)
     except KeyboardInterrupt:
         progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
         sys.exit(128 + stop.number)

@@ -102,6 +102,7 @@ def train(
     restore_checkpoint_path: str | None = None,
     restore_value_fn: bool = True,
     device: str = "auto",
+    max_devices_per_host: int | None = None,
     physics: Literal["auto", "warp", "mujoco"] = "auto",
     capture: Literal["auto", "none", "physics", "unroll"] = "auto",
     compile: bool | None = None,

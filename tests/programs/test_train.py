@@ -198,7 +198,6 @@ def test_brax_arguments_and_defaults():
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
-        ({"max_devices_per_host": 2}, "one device"),
         ({"wrap_env": False}, "Env"),
         ({"wrap_env_fn": lambda env: env}, "Env"),
         ({"vision": True}, "pixel"),

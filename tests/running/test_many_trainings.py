@@ -152,15 +152,15 @@ def test_autograd_is_traced_while_any_training_is_within():
 
 
 def test_what_is_compiled_is_compiled_apart(monkeypatch):
-    """None of the three functions has code that another training, or the class, has."""
+    """None of the four functions has code that another training, or the class, has."""
     given = []
     monkeypatch.setattr(torch, "compile", lambda function, **options: given.append(function) or function)
     states = [make_state(i) for i in range(2)]
     codes = {getattr(function, "__func__", function).__code__.co_name for function in given}
-    assert codes == {"act", "after_physics", "clipped_gradient"}
+    assert codes == {"act", "after_physics", "minibatch_gradient", "finish_sgd_step"}
     found = {id(getattr(function, "__func__", function).__code__) for function in given}
-    assert len(found) == 6 == len(given) and len(states) == 2
-    assert id(Learner.clipped_gradient.__code__) not in found
+    assert len(found) == 8 == len(given) and len(states) == 2
+    assert id(Learner.minibatch_gradient.__code__) not in found
 
 
 def resident_megabytes():

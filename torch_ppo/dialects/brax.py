@@ -17,7 +17,7 @@ TRAIN = tuple(
     "bootstrap_on_timeout use_distributional_critic desired_kl learning_rate_schedule learning_rate_schedule_min_lr "
     "learning_rate_schedule_max_lr normalize_observations_std_eps normalize_observations_mode normalize_until_count seed "
     "num_eval_envs deterministic_eval log_training_metrics training_metrics_steps save_checkpoint_path "
-    "restore_checkpoint_path restore_value_fn run_evals".split()
+    "restore_checkpoint_path restore_value_fn run_evals max_devices_per_host".split()
 )
 NETWORK = tuple(
     "policy_hidden_layer_sizes value_hidden_layer_sizes activation policy_obs_key value_obs_key distribution_type "
@@ -26,7 +26,6 @@ NETWORK = tuple(
 )
 ONLY_NORMAL = "noise_std_type init_noise_std state_dependent_std mean_clip_scale mean_kernel_init_fn".split()
 NEUTRAL = {
-    "max_devices_per_host": (None, "there is one device"),
     "wrap_env": (True, "episodes and resets are the env's here"),
     "wrap_env_fn": (None, "wrappers belong to the task here"),
     "eval_env": (None, "evaluation is of the same task"),

@@ -5,38 +5,61 @@ name for a mode whose rate is n / count, so that on one device it agrees with "w
 the difference that matters is that only "ema" obeys `until_count`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 STD_MIN, STD_MAX = 1e-6, 1e6
 
 
+OverDevices = Callable[[Tensor], Tensor]  # the sum, or the mean, of a tensor over the devices that learn together
+
+
+def on_one_device(x: Tensor) -> Tensor:
+    """What `OverDevices` is with one device."""
+    return x
+
+
 def welford_update(
-    mean: Tensor, summed_variance: Tensor, count: Tensor, batch: Tensor, std_eps: float
+    mean: Tensor,
+    summed_variance: Tensor,
+    count: Tensor,
+    batch: Tensor,
+    std_eps: float,
+    sum_over_devices: OverDevices = on_one_device,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """New (mean, std, summed_variance), each `(dim,)`, after `batch` `(n, dim)`.
 
-    `count` `()` already includes the n rows of `batch`.
+    `count` `()` already includes the n rows of `batch`, of every device.
     """
     total = count.to(batch.dtype)
     deviation = batch - mean
-    mean = mean + deviation.sum(0) / total
-    summed_variance = summed_variance + (deviation * (batch - mean)).sum(0)
+    mean = mean + sum_over_devices(deviation.sum(0)) / total
+    summed_variance = summed_variance + sum_over_devices((deviation * (batch - mean)).sum(0))
     std = torch.sqrt(summed_variance.clamp(min=0.0) / total + std_eps).clamp(STD_MIN, STD_MAX)
     return mean, std, summed_variance
 
 
 def ema_update(
-    mean: Tensor, variance: Tensor, count: Tensor, batch: Tensor, std_eps: float, until_count: int | None
+    mean: Tensor,
+    variance: Tensor,
+    count: Tensor,
+    batch: Tensor,
+    std_eps: float,
+    until_count: int | None,
+    num_devices: int = 1,
+    mean_over_devices: OverDevices = on_one_device,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """New (mean, std, variance), each `(dim,)`, after `batch` `(n, dim)`.
 
-    `count` `()` already includes the n rows. Nothing changes once it exceeds `until_count`.
+    `count` `()` already includes the n rows, of every device. Nothing changes once it exceeds `until_count`. Over several
+    devices variances are averaged, without the variance between devices, as in Brax.
     """
-    rate = batch.shape[0] / count.to(batch.dtype)
+    rate = num_devices * batch.shape[0] / count.to(batch.dtype)
     if until_count is not None:
         rate = torch.where(count > until_count, torch.zeros_like(rate), rate)
-    batch_variance, batch_mean = torch.var_mean(batch, 0, correction=0)
+    batch_variance, batch_mean = (mean_over_devices(x) for x in torch.var_mean(batch, 0, correction=0))
     shift = batch_mean - mean
     new_mean = mean + rate * shift
     variance = variance + rate * (batch_variance - variance + shift * (batch_mean - new_mean))
@@ -91,16 +114,35 @@ class RunningStatistics(nn.Module):
         return self.frames * len(self.mean)
 
     @torch.no_grad()
-    def update(self, batch: Tensor) -> None:
-        """Takes the newest frame of all rows of `batch` `(..., frames * dim)` into account, in place."""
+    def update(
+        self,
+        batch: Tensor,
+        *,
+        num_devices: int = 1,
+        sum_over_devices: OverDevices = on_one_device,
+        mean_over_devices: OverDevices = on_one_device,
+    ) -> None:
+        """Takes the newest frame of all rows of `batch` `(..., frames * dim)` into account, in place.
+
+        Of every device, if they are several, each with as many rows.
+        """
         batch = batch.reshape(-1, batch.shape[-1])[:, -len(self.mean) :]
         if self.clip is not None:
             batch = self._clipped(batch)
-        self.count += batch.shape[0]
+        self.count += num_devices * batch.shape[0]
         if self.mode == "welford":
-            new = welford_update(self.mean, self.summed_variance, self.count, batch, self.std_eps)
+            new = welford_update(self.mean, self.summed_variance, self.count, batch, self.std_eps, sum_over_devices)
         else:
-            new = ema_update(self.mean, self.summed_variance, self.count, batch, self.std_eps, self.until_count)
+            new = ema_update(
+                self.mean,
+                self.summed_variance,
+                self.count,
+                batch,
+                self.std_eps,
+                self.until_count,
+                num_devices,
+                mean_over_devices,
+            )
         for buffer, value in zip((self.mean, self.std, self.summed_variance), new, strict=True):
             buffer.copy_(value)
 

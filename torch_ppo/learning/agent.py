@@ -9,6 +9,7 @@ from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas import distribution
 from torch_ppo.formulas.networks import INITIALIZERS, make_ppo_networks
 from torch_ppo.formulas.running_statistics import RunningStatistics
+from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.frames import frames_by_key
 from torch_ppo.simulation.task import Observation
@@ -59,10 +60,10 @@ class Agent(nn.Module):
         """Action `(..., action_dim)` from standard normal noise of the same shape."""
         return self.bijector.forward(distribution.sample_raw(*self.policy_params(observation), noise))
 
-    def update_normalizer(self, observation: Observation) -> None:
-        """Takes all observations `(..., obs_dim)` of a batch into the statistics."""
+    def update_normalizer(self, observation: Observation, devices: Devices = ALONE) -> None:
+        """Takes all observations `(..., obs_dim)` of a batch, and of the other devices' batches, into the statistics."""
         for key, statistics in self.normalizer.items():
-            statistics.update(observation[key])
+            devices.update(statistics, observation[key])
 
 
 def obs_keys(config: Config, observation_sizes: Mapping[str, int]) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from torch_ppo.formulas import losses
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
+from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.host import host_can_ask
 
@@ -60,8 +61,8 @@ class Preparation:
     return_statistics:  of the discounted return of every step so far, if rewards are normalised
     """
 
-    def __init__(self, config: Config, agent: Agent, batch: Batch) -> None:
-        self.config, self.agent, self.batch = config, agent, batch
+    def __init__(self, config: Config, agent: Agent, batch: Batch, devices: Devices = ALONE) -> None:
+        self.config, self.agent, self.batch, self.devices = config, agent, batch, devices
         self.return_statistics = None
         if config.normalize_rewards:
             statistics = RunningStatistics(1, std_eps=RETURN_STD_EPS)
@@ -77,7 +78,7 @@ class Preparation:
         config, batch = self.config, self.batch
         replace_broken_sequences(batch)
         if self.return_statistics is not None:
-            self.return_statistics.update(batch.discounted_return[..., None])
+            self.devices.update(self.return_statistics, batch.discounted_return[..., None])
             batch.reward.div_(self.return_statistics.std)
         if config.reward_clip is not None:
             batch.reward.clamp_(-config.reward_clip, config.reward_clip)

@@ -22,8 +22,8 @@ def learn(learner: Learner) -> Tensor:
     normalizer_last = learner.config.normalizer_last
     learner.prepare_batch()
     if not normalizer_last:
-        learner.agent.update_normalizer(learner.batch.observation)
+        learner.agent.update_normalizer(learner.batch.observation, learner.devices)
     metrics = learner.update()
     if normalizer_last:
-        learner.agent.update_normalizer(learner.batch.observation)
+        learner.agent.update_normalizer(learner.batch.observation, learner.devices)
     return metrics

@@ -12,6 +12,7 @@ from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.adam import adam_step
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
+from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.learning.prepare import Preparation
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
@@ -100,8 +101,9 @@ class Learner:
     one_value_pass: whether the bootstrap value comes with the others: fewer launches, a row more to go back through
     """
 
-    def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise) -> None:
-        self.agent, self.config, self.batch, self.noise = agent, config, batch, noise
+    def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise, devices: Devices = ALONE) -> None:
+        self.agent, self.config, self.batch, self.noise, self.devices = agent, config, batch, noise, devices
+        share = devices.share(config)
         self.parameters = [*agent.policy.parameters(), *agent.value.parameters()]
         self.flat = flatten_parameters(self.parameters)
         device, dtype = self.flat.device, self.flat.dtype
@@ -126,9 +128,9 @@ class Learner:
             "exp_avg": torch.zeros_like(self.flat),
             "exp_avg_sq": torch.zeros_like(self.flat),
         }
-        self.order = torch.zeros(config.num_minibatches, config.batch_size, device=device, dtype=torch.int64)
+        self.order = torch.zeros(config.num_minibatches, share.batch_size, device=device, dtype=torch.int64)
         self.entropy_noise = torch.zeros(
-            config.num_minibatches, *config.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
+            config.num_minibatches, *share.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
         )
         self.fused_adam, self.one_value_pass = True, False
         self.row, self.sgd_steps = (torch.zeros(1, device=device, dtype=torch.int64) for _ in range(2))
@@ -137,7 +139,7 @@ class Learner:
             # Fused Adam leaves parameters, moments and step count as they are where this is 1, without a host read.
             self.optimizer.found_inf = self.stopped
         self.metrics = torch.zeros(config.sgd_steps_per_training_step, len(METRICS), device=device, dtype=dtype)
-        self.prepare_batch = Preparation(config, agent, batch)
+        self.prepare_batch = Preparation(config, agent, batch, devices)
 
     def load_optimizer(self, saved: dict[str, object]) -> None:
         """Adam's moments, step count and learning rate from its `state_dict`, into the tensors that it works on."""
@@ -231,32 +233,40 @@ class Learner:
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Gradient `(num_parameters,)` of the minibatch's loss, not yet clipped, and the loss metrics."""
+        return self._parts(self._joined_gradient(observation, bootstrap_observation, data, entropy_noise))
+
+    def _joined_gradient(
+        self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
+    ) -> Tensor:
         total_loss, metrics = self.minibatch_loss(observation, bootstrap_observation, data, entropy_noise)
         gradients = torch.autograd.grad(total_loss, self.parameters)
-        return torch.cat([gradient.flatten() for gradient in gradients]), metrics
+        return torch.cat([*(gradient.flatten() for gradient in gradients), metrics])
 
-    def clipped_gradient(self) -> tuple[Tensor, Tensor]:
-        """Gradient `(num_parameters,)` for Adam and `METRICS` `(len(METRICS),)` of the minibatch whose turn it is.
+    def _parts(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and loss metrics, which lie in one vector so that devices exchange it at once."""
+        return joined.split([self.flat.numel(), len(losses.METRICS)])
 
-        Sets what follows a schedule or the KL. Nothing but torch operations, so that it can be compiled.
+    def minibatch_gradient(self) -> Tensor:
+        """Of the minibatch whose turn it is: gradient, not yet clipped, and loss metrics, one behind the other.
+
+        `(num_parameters + len(losses.METRICS),)`. Sets what follows a schedule. Nothing but torch operations, so that it
+        can be compiled.
         """
-        config = self.config
         if self.scheduled:
             self.follow_schedules()
-        minibatch = self.row % config.num_minibatches
+        minibatch = self.row % self.config.num_minibatches
         members, entropy_noise = (x.index_select(0, minibatch)[0] for x in (self.order, self.entropy_noise))
-        gradient, metrics = self.gradients(*self.minibatch(members), entropy_noise)
-        with torch.no_grad():
-            self._follow_kl(metrics)
-            norm = gradient.norm()
-            if config.max_grad_norm is not None:
-                gradient = gradient * global_norm_factor(norm, config.max_grad_norm)
-            rest = torch.stack([norm, self.learning_rate, self.stopped.to(norm.dtype)])
-            return gradient, torch.cat([metrics, rest])
+        return self._joined_gradient(*self.minibatch(members), entropy_noise)
 
     @torch.no_grad()
-    def finish_sgd_step(self, gradient: Tensor, metrics: Tensor) -> None:
-        """Adam, and on to the next minibatch."""
+    def finish_sgd_step(self, joined: Tensor) -> None:
+        """Follows the KL, clips the gradient, takes Adam's step, and goes on to the next minibatch. Can be compiled."""
+        gradient, metrics = self._parts(joined)
+        self._follow_kl(metrics)
+        norm = gradient.norm()
+        if self.config.max_grad_norm is not None:
+            gradient = gradient * global_norm_factor(norm, self.config.max_grad_norm)
+        rest = torch.stack([norm, self.learning_rate, self.stopped.to(norm.dtype)])
         if self.fused_adam:
             self.flat.grad = gradient
             self.optimizer.step()
@@ -264,12 +274,12 @@ class Learner:
             skip = None if self.config.target_kl is None else self.stopped
             moments = self.optimizer.state[self.flat]
             adam_step(self.flat, gradient, **moments, learning_rate=self.learning_rate, skip=skip)
-        self.metrics.index_copy_(0, self.row, metrics[None])
+        self.metrics.index_copy_(0, self.row, torch.cat([metrics, rest])[None])
         self.row.add_(1).remainder_(len(self.metrics))  # what records a graph makes more passes than a training step
 
     def sgd_step(self) -> None:
-        """One minibatch: gradient and Adam."""
-        self.finish_sgd_step(*self.clipped_gradient())
+        """One minibatch: gradient, averaged over devices, and Adam."""
+        self.finish_sgd_step(self.devices.mean_(self.minibatch_gradient()))
 
     def begin_pass(self) -> None:
         """Draws a new random order of the batch's sequences or transitions, and the noise of the pass."""

@@ -143,7 +143,7 @@ def compile_parts(collector: Collector, learner: Learner, *, few_launches: bool)
         learner.one_value_pass = True
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         # A fifth faster on the CPU than two graphs that autograd joins.
-        learner.clipped_gradient = compiled_with_autograd(learner.clipped_gradient)
+        learner.minibatch_gradient = compiled_with_autograd(learner.minibatch_gradient)
     else:
         learner.minibatch_loss = compiled(learner.minibatch_loss)
     learner.fused_adam = False

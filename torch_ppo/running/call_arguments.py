@@ -19,7 +19,6 @@ NETWORK_SETTINGS = {
 
 # Brax arguments without a meaning here: the only value that may be given, and why.
 UNSUPPORTED = {
-    "max_devices_per_host": ((None, 1), "training runs on one device"),
     "wrap_env": ((True,), "the rules of an episode are part of Env"),
     "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
     "vision": ((False,), "pixel observations are not supported yet"),

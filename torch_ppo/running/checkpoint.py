@@ -135,6 +135,15 @@ def kind_of_file(path: Path, content: bytes) -> str | None:
     return known.get(path.suffix)
 
 
+def load_part(path: Path, env_steps: int) -> dict[str, object] | None:
+    """A device's own part of the checkpoint after so many env steps; None if it is missing, damaged or of another."""
+    try:
+        part = _unpack(path.read_bytes())
+    except OSError:
+        return None
+    return part if isinstance(part, dict) and part.get("env_steps") == env_steps else None
+
+
 def _unpack(content: bytes) -> object:
     """What torch.load makes of a file's content; None if it is damaged."""
     if not _is_whole(content):

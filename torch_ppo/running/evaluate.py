@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 
@@ -40,8 +41,8 @@ class Evaluator:
     broken_before: worlds that broke in evaluations before this one
     """
 
-    def __init__(self, env: Env, act: Act) -> None:
-        self.env, self.act = env, act
+    def __init__(self, env: Env, act: Act, devices: Devices = ALONE) -> None:
+        self.env, self.act, self.devices = env, act, devices
         self.walltime = 0.0
         self.sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
         self.lengths = torch.zeros_like(env.steps)
@@ -94,7 +95,7 @@ class Evaluator:
         self.start()
         for _ in range(self.num_policy_steps // self.steps_per_call):
             self.advance()
-            if self.should_stop():
+            if self.devices.any(self.should_stop()):
                 raise EvaluationStopped
         if self.success is not None:  # of episodes that action repeats have kept from their time limit, too
             now = self.env.task.success(self.env.physics, self.env.memory)
@@ -109,7 +110,8 @@ class Evaluator:
         rows["episode_length"] = lengths.to(torch.float32)
         if self.success is not None:
             rows["success_rate"] = self.success
-        std, mean = torch.std_mean(torch.stack(list(rows.values())), dim=1, correction=0)
+        episodes = self.devices.gathered(torch.stack(list(rows.values()), dim=1))  # (num_envs of all, rows)
+        std, mean = torch.std_mean(episodes, dim=0, correction=0)
         values = torch.stack([mean, std], dim=1).tolist()  # the one host read
         seconds = time.perf_counter() - started
         self.walltime += seconds
@@ -121,14 +123,14 @@ class Evaluator:
                 metrics["eval/success_rate"] = mean
             else:
                 metrics |= {f"eval/{name}": mean, f"eval/{name}_std": std}
-        broken = self.env.broken.total.item()
+        broken = self.devices.total(int(self.env.broken.total))
         if broken > self.broken_before:
             metrics["eval/broken_envs"] = float(broken - self.broken_before)
         self.broken_before = broken
-        overflowed = self.overflowed_envs()
+        overflowed = self.devices.total(self.overflowed_envs())
         if overflowed:
             metrics["eval/overflowed_envs"] = float(overflowed)
         metrics["eval/epoch_eval_time"] = seconds
-        metrics["eval/sps"] = self.env.episode_length * self.env.num_envs / seconds
+        metrics["eval/sps"] = self.env.episode_length * len(episodes) / seconds
         metrics["eval/walltime"] = self.walltime
         return metrics

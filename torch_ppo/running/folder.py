@@ -182,6 +182,21 @@ class RunFolder:
                     (self.checkpoints / f"{steps}.pt").unlink(missing_ok=True)
         write_atomically(self.checkpoints / "last.pt", content)
 
+    def part(self, env_steps: int, rank: int, count: int) -> Path:
+        """File of one of several devices' own part of the checkpoint after so many env steps."""
+        return self.checkpoints / "devices" / f"{env_steps}-{rank}of{count}.pt"
+
+    def save_part(self, state: TrainingState) -> None:
+        """Writes this device's part; the newest two are kept, for the first device may not write its own any more."""
+        rank, count = state.devices.rank, state.devices.count
+        path = self.part(state.env_steps, rank, count)
+        with disk_errors(path.parent):
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, to_bytes(state.own_part() | {"env_steps": state.env_steps}))
+            steps = sorted(int(old.name.partition("-")[0]) for old in path.parent.glob(f"*-{rank}of{count}.pt"))
+            for old in steps[:-2]:
+                self.part(old, rank, count).unlink(missing_ok=True)
+
     def what_is_saved(self) -> str:
         """In words, how far the last checkpoint goes; it has been read, so it is whole."""
         try:

@@ -7,31 +7,44 @@ from pathlib import Path
 
 from torch_ppo.envs import make_task
 from torch_ppo.errors import ConfigError
-from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, restore
+from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, load_part, restore
 from torch_ppo.running.disk import check_folder, disk_errors, make_folder
 from torch_ppo.running.environment import check_trusted, locate_task, remember, what_changed
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import TrainArguments
-from torch_ppo.running.training_state import TrainingState
+from torch_ppo.running.training_state import FIRST_OF_ONE, TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
+from torch_ppo.simulation.task import Task
 
 # With --resume these may still be given; everything else is the run's own.
 RESUME_OVERRIDES = ("num_timesteps", "keep_checkpoints", "on_disk_error")
 
 
 def open_run(
-    parsed: tuple[TrainArguments, str], *, is_exported: Callable[[Path, Path], bool]
+    parsed: tuple[TrainArguments, str],
+    *,
+    is_exported: Callable[[Path, Path], bool],
+    devices: Devices = ALONE,
+    device: str | None = None,
 ) -> tuple[RunFolder, TrainingState, str]:
     """The run folder, which is this process's until it is closed, the state to train from, and lines to introduce it.
 
     is_exported:  whether a file is the policy of a checkpoint: (policy, checkpoint)
+    devices:      those that learn together; only the first opens the folder, and tells the others where it is
+    device:       this process's own, where it is not the configuration's
 
     Everything that can be wrong is found before the folder is made.
     """
     arguments, source = parsed
-    opened = _new_run(arguments) if arguments.resume is None else _resumed_run(arguments, is_exported)
+    here = Here(devices, device)
+    if devices.rank:
+        folder, state = _joining_run(arguments, here)
+        return folder, state, ""
+    opened = _new_run(arguments, here) if arguments.resume is None else _resumed_run(arguments, is_exported, here)
     folder, state, notes = opened
+    devices.from_first(str(folder.path))
     state.broken_folder = folder.path / "broken"
     config = state.config
     start = f", from {state.env_steps:,} env steps" if state.training_steps else ""
@@ -43,7 +56,48 @@ def open_run(
     return folder, state, "\n".join([introduction, *notes])
 
 
-def _new_run(arguments: TrainArguments) -> tuple[RunFolder, TrainingState, list[str]]:
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """Where this process trains."""
+
+    devices: Devices
+    device: str | None
+
+    def make_state(self, config: Config, task: Task) -> TrainingState:
+        """The state of a run on this process's device."""
+        if self.device is not None:
+            config = dataclasses.replace(config, device=self.device)
+        return TrainingState(config, task, devices=self.devices)
+
+
+def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, TrainingState]:
+    """The run that the first device opens, in another device's process. What can be wrong is found, and said, there."""
+    devices, saved = here.devices, None
+    if arguments.resume is None:
+        config = arguments.settings.checked()
+        state = here.make_state(config, make_task(config.env))
+    else:
+        path = devices.from_first()
+        saved = load_checkpoint(Path(path)) if path else None
+        config = arguments.settings.checked() if saved is None else _config_to_resume(arguments, saved)
+        folder = RunFolder.of_run(arguments.resume)
+        state = here.make_state(config, make_task(locate_task(folder.path, config.env, trusted=arguments.trust)[0]))
+    if saved is None:
+        restore(state)
+    else:
+        part = folder.part(saved["env_steps"], devices.rank, devices.count)
+        continued = state.load_checkpoint(saved, load_part(part, saved["env_steps"]))
+        devices.total(int(not continued))
+    return RunFolder(Path(devices.from_first())), state
+
+
+def _config_to_resume(arguments: TrainArguments, saved: dict[str, object]) -> Config:
+    """The configuration of a checkpoint, with what may change in a resumed run."""
+    overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
+    return dataclasses.replace(config_of(saved), **overrides)
+
+
+def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, TrainingState, list[str]]:
     if not arguments.settings.num_timesteps:
         raise ConfigError(
             "num_timesteps, the env steps to train for, is 0 or not set; --num-timesteps 1000000 would do"
@@ -54,7 +108,7 @@ def _new_run(arguments: TrainArguments) -> tuple[RunFolder, TrainingState, list[
         config.env, "the configuration", trusted=arguments.env_is_given or arguments.trust, remedy="--env {name}"
     )
     task = make_task(config.env)
-    state = TrainingState(config, task)
+    state = here.make_state(config, task)
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     restore(state)
@@ -74,42 +128,48 @@ def _new_run(arguments: TrainArguments) -> tuple[RunFolder, TrainingState, list[
 
 
 def _resumed_run(
-    arguments: TrainArguments, is_exported: Callable[[Path, Path], bool]
+    arguments: TrainArguments, is_exported: Callable[[Path, Path], bool], here: Here
 ) -> tuple[RunFolder, TrainingState, list[str]]:
     """A run from its newest whole checkpoint, or the one that was named; from its beginning if there is none yet."""
     folder = RunFolder.of_run(arguments.resume)
     folder.take()
     try:
-        return folder, *_resume(folder, arguments, is_exported)
+        return folder, *_resume(folder, arguments, is_exported, here)
     except BaseException:
         folder.close()
         raise
 
 
 def _resume(
-    folder: RunFolder, arguments: TrainArguments, is_exported: Callable[[Path, Path], bool]
+    folder: RunFolder, arguments: TrainArguments, is_exported: Callable[[Path, Path], bool], here: Here
 ) -> tuple[TrainingState, list[str]]:
     path, saved, notes = None, None, []
     if arguments.resume.is_file():
         path, saved = arguments.resume, load_checkpoint(arguments.resume)
     elif (newest := folder.load_newest()) is not None:
         path, saved, notes = newest
+    here.devices.from_first("" if path is None else str(path))
     if saved is None:
         config = arguments.settings.checked()
         notes = [f"note: {folder.path} has no checkpoint yet; the run begins at its beginning"]
     else:
-        overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
-        config = dataclasses.replace(config_of(saved), **overrides)
+        config = _config_to_resume(arguments, saved)
         _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
     _refuse_writing_elsewhere(folder, config, trusted=arguments.trust)
     name, found = locate_task(folder.path, config.env, trusted=arguments.trust)
     task = make_task(name)
-    state = TrainingState(config, task)
+    state = here.make_state(config, task)
     if saved is None:
         restore(state)
     else:
         try:
-            state.load_checkpoint(saved)
+            begun_anew = here.devices.total(int(not state.load_checkpoint(saved)))
+            if begun_anew:
+                before = saved.get("devices", FIRST_OF_ONE)["count"]
+                notes.append(
+                    f"note: of {here.devices.count} devices {begun_anew} begin their episodes anew, with new random "
+                    f"numbers (the checkpoint is of {before}); networks, optimizer and counters go on"
+                )
         except (ValueError, RuntimeError, LookupError, TypeError) as error:
             changed = "".join(f" ({note.removeprefix('note: ')})" for note in what_changed(folder.path, task))
             raise CheckpointError(f"{path} does not fit: {error}{changed}") from None

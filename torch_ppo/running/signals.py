@@ -3,11 +3,14 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 # SIGHUP asks as often as it likes: a terminal that closes sends it from several sides at once.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+PASSED_ON_WITHIN = 3.0  # seconds
 
 
 class StopRequest:
@@ -16,13 +19,16 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: str | None = None
         self.number = 0
+        self._since = 0.0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            if number == signal.SIGHUP:
+            # A launcher of several processes passes on what the terminal has sent to all of them already.
+            passed_on = "LOCAL_RANK" in os.environ and time.monotonic() - self._since < PASSED_ON_WITHIN
+            if number == signal.SIGHUP or passed_on:
                 return
             raise KeyboardInterrupt
-        self.signal, self.number = signal.Signals(number).name, number
+        self.signal, self.number, self._since = signal.Signals(number).name, number, time.monotonic()
         text = f"\n{self.signal}: stopping after this training step; once more stops at once\n"
         with contextlib.suppress(OSError):  # not by print, which the signal may have interrupted
             os.write(1, text.encode())

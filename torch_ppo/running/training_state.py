@@ -16,6 +16,7 @@ from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import NetworkFactory, make_agent
 from torch_ppo.learning.batch import allocate_batch
 from torch_ppo.learning.collect import Collector
+from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.learning.update import METRICS, Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.determinism import determinism_in_words, make_torch_deterministic
@@ -113,6 +114,9 @@ def clone(live: object) -> object:
     return {name: clone(value) for name, value in live.items()}
 
 
+FIRST_OF_ONE = {"rank": 0, "count": 1}  # what a checkpoint without "devices" is of
+
+
 class TrainingState:
     """Envs, agent, optimizer, random state and counters of one run.
 
@@ -128,6 +132,7 @@ class TrainingState:
     broken_folder:    where files about broken worlds go; None for nowhere
     best:             highest eval/episode_reward so far and its env steps, or None
     preparation_time: seconds that compiling and recording took
+    devices:          those that learn together; `config` is of all of them, envs and batch are this one's
     """
 
     def __init__(
@@ -138,8 +143,10 @@ class TrainingState:
         eval_task: Task | None = None,
         network_factory: NetworkFactory | None = None,
         randomization_fn: RandomizationFn | None = None,
+        devices: Devices = ALONE,
     ) -> None:
         self.config = config = resolve_config(config, task)
+        self.devices, share = devices, devices.share(config)
         self.device = torch.device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -149,10 +156,10 @@ class TrainingState:
             torch.set_num_threads(config.torch_threads)
         if config.deterministic:
             make_torch_deterministic(self.device)
-        self.generators = make_generators(config.seed, self.device)
+        self.generators = make_generators(config.seed, self.device, devices.rank)
         self.env = self._make_env(
             task,
-            config.num_envs,
+            share.num_envs,
             "env",
             auto_reset=config.auto_reset,
             random_episode_phase=config.random_episode_phase,
@@ -170,15 +177,15 @@ class TrainingState:
             network_factory=network_factory,
         ).to(self.device)
         set_precision(self.agent, config.matmul_precision, config.bf16)
-        self.batch = allocate_batch(config, self.env, self.agent)
+        self.batch = allocate_batch(share, self.env, self.agent)
         self.noise = GeneratorNoise(self.generators["train"])
-        self.collector = Collector(config, self.env, self.agent, self.batch, self.noise)
-        self.learner = Learner(self.agent, config, self.batch, self.noise)
+        self.collector = Collector(share, self.env, self.agent, self.batch, self.noise)
+        self.learner = Learner(self.agent, config, self.batch, self.noise, devices)
         self.evaluator = None
         if config.run_evals and config.num_evals > 0:
             eval_task = eval_task or task
             randomization = randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
-            eval_env = self._make_env(eval_task, config.num_eval_envs, "eval_env", randomization_fn=randomization)
+            eval_env = self._make_env(eval_task, share.num_eval_envs, "eval_env", randomization_fn=randomization)
             sizes = (eval_env.observation_sizes, eval_env.action_dim)
             if sizes != (self.observation_sizes, self.action_dim):
                 raise ConfigError(
@@ -187,7 +194,7 @@ class TrainingState:
                 )
             eval_noise = GeneratorNoise(self.generators["eval"])
             act = act_of(self.agent, eval_env, eval_noise, deterministic=config.deterministic_eval)
-            self.evaluator = Evaluator(eval_env, act)
+            self.evaluator = Evaluator(eval_env, act, devices)
         self.episode_metrics = EpisodeMetrics(
             config.training_metrics_steps or config.env_step_per_training_step, action_repeat=config.action_repeat
         )
@@ -287,10 +294,8 @@ class TrainingState:
             "controls": self.controls,
             "agent": clone(self.agent.state_dict()),
             "optimizer": copy.deepcopy(self.learner.optimizer.state_dict()),
-            "env": clone(self.env.state()),
-            "collector": clone(self.collector.state()),
+            **self.own_part(),
             "learner": clone(self.learner.state()),
-            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "env_steps": self.env_steps,
             "training_steps": self.training_steps,
             "walltime": self.walltime,
@@ -300,8 +305,23 @@ class TrainingState:
             "best": self.best,
         }
 
-    def load_checkpoint(self, saved: dict[str, object]) -> None:
-        """Goes on from a checkpoint of the same configuration. ValueError if it does not fit."""
+    def own_part(self) -> dict[str, object]:
+        """Copies of what differs between devices that learn together."""
+        return {
+            "devices": {"rank": self.devices.rank, "count": self.devices.count},
+            "env": clone(self.env.state()),
+            "collector": clone(self.collector.state()),
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+        }
+
+    def load_checkpoint(self, saved: dict[str, object], part: dict[str, object] | None = None) -> bool:
+        """Goes on from a checkpoint of the same configuration. ValueError if it does not fit.
+
+        part:  this device's own, of the same training step, where several learn together; the checkpoint has the first's
+
+        Returns whether its episodes go on. They begin anew, with other random numbers, where there is no such part, as
+        with another number of devices.
+        """
         if torch.device(saved["config"]["device"]).type != self.device.type:
             raise ValueError(
                 f"the run was on {saved['config']['device']}, this is {self.device}; its random state differs"
@@ -313,13 +333,22 @@ class TrainingState:
             raise ValueError(misfit)
         self.agent.load_state_dict(saved["agent"])
         self.learner.load_optimizer(saved["optimizer"])
-        env = self.env.state()
-        copy_into(env, upgraded_env(saved["env"], env, saved["format"]), "env")
-        for name, live in (("collector", self.collector), ("learner", self.learner)):
-            copy_into(live.state(), saved[name], name)
-        for name, generator in self.generators.items():
-            generator.set_state(saved["generators"][name].cpu())
+        copy_into(self.learner.state(), saved["learner"], "learner")
         self.training_steps = saved["training_steps"]
+        own = {"rank": self.devices.rank, "count": self.devices.count}
+        found = next((x for x in (part, saved) if x and x.get("devices", FIRST_OF_ONE) == own), None)
+        if found is not None:
+            env = self.env.state()
+            copy_into(env, upgraded_env(found["env"], env, saved["format"]), "env")
+            copy_into(self.collector.state(), found["collector"], "collector")
+            generators = found["generators"]
+        else:
+            anew = make_generators(self.config.seed, self.device, self.devices.rank, self.training_steps)
+            generators = {name: generator.get_state() for name, generator in anew.items()}
+        for name, generator in self.generators.items():
+            generator.set_state(generators[name].cpu())
+        if found is None:
+            self.env.reset()
         self.walltime = saved["walltime"]
         if self.evaluator:
             self.evaluator.walltime = saved["eval_walltime"]
@@ -329,3 +358,4 @@ class TrainingState:
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
         self.broken_before = self.env.broken.counts.tolist()
+        return found is not None

@@ -94,7 +94,7 @@ _POSITIVE = (
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
     "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
-    "max_state normalizer_clip keep_checkpoints history"
+    "max_state normalizer_clip keep_checkpoints history max_devices_per_host"
 ).split()
 _NOT_NEGATIVE = (
     "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "

@@ -193,6 +193,8 @@ class Config:
     # Machine
     device: str = "auto"
     """cuda, cuda:1, cpu; auto takes CUDA where there is one."""
+    max_devices_per_host: int | None = None
+    """Of the processes that torchrun starts on a host, one for each device, how many take part; None for all."""
     physics: Literal["auto", "warp", "mujoco"] = "auto"
     """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and C MuJoCo on the CPU."""
     capture: Literal["auto", "none", "physics", "unroll"] = "auto"

@@ -59,11 +59,11 @@ class BrokenWorlds:
         """Broken worlds so far, int64 `()`."""
         return self.counts.sum()
 
-    def metrics_by_cause(self, prefix: str) -> dict[str, float]:
-        """`prefix`/broken_envs, all so far, and one entry for each cause that there was. Reads from the device."""
-        counts = self.counts.tolist()
-        found = {f"{prefix}/broken_envs/{cause}": float(n) for cause, n in zip(self.causes, counts, strict=True) if n}
-        return {f"{prefix}/broken_envs": float(sum(counts)), **found}
+    def metrics_by_cause(self, prefix: str, counts: Tensor | None = None) -> dict[str, float]:
+        """`prefix`/broken_envs and one entry for each cause that there was, by `counts`. Reads from the device."""
+        numbers = (self.counts if counts is None else counts).tolist()
+        found = {f"{prefix}/broken_envs/{cause}": float(n) for cause, n in zip(self.causes, numbers, strict=True) if n}
+        return {f"{prefix}/broken_envs": float(sum(numbers)), **found}
 
     def find(self, physics: Physics, observed: Observation) -> Tensor:
         """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics."""

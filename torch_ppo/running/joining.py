@@ -1,0 +1,95 @@
+"""Joining the processes that `torchrun` has started, one for each device."""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from torch_ppo.errors import ConfigError, UserError
+from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.settings.config import Config
+
+# How long a device waits for the others. Between two exchanges there is a training step, a piece of an evaluation, or
+# the writing of a checkpoint.
+PATIENCE = datetime.timedelta(seconds=50)
+# They meet after starting, compiling and recording, which may take minutes on one and not on the other.
+PATIENCE_AT_START = datetime.timedelta(minutes=20)
+
+
+class NotNeeded(UserError):
+    """This process is beyond `max_devices_per_host`, and has no part in the training."""
+
+
+def launched_together() -> bool:
+    """Whether `torchrun`, or something like it, has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+@contextlib.contextmanager
+def joined(config: Config) -> Iterator[tuple[Devices, str]]:
+    """The devices that learn together, and the name of this process's own.
+
+    Of the configuration `device`, where with several processes "cuda" and "auto" mean one for each on a host, and
+    `max_devices_per_host` count. Raises NotNeeded in a process beyond those. Without `torchrun` there is one device, and
+    nothing is joined.
+    """
+    device, max_devices_per_host = config.device, config.max_devices_per_host
+    if not launched_together():
+        yield ALONE, device
+        return
+    own_device, rank, count = _own_part(device, max_devices_per_host)
+    if count == 1:
+        yield ALONE, own_device
+        return
+    on_cuda = own_device.startswith("cuda")
+    if on_cuda:
+        torch.cuda.set_device(torch.device(own_device))
+    before = dist.is_initialized()
+    if before:
+        raise ConfigError("torch.distributed is initialised already; torch_ppo joins its processes itself")
+    dist.init_process_group("gloo", rank=rank, world_size=count, timeout=PATIENCE_AT_START)
+    try:
+        host = dist.new_group(backend="gloo", timeout=PATIENCE)
+        learning = dist.new_group(backend="nccl", timeout=PATIENCE) if on_cuda else host
+        yield Devices(rank, count, learning, host), own_device
+    finally:
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+def _own_part(device: str, max_devices_per_host: int | None) -> tuple[str, int, int]:
+    """This process's device, its rank among those that take part, and their number."""
+    try:
+        local, per_host, count, rank = (
+            int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "RANK")
+        )
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"WORLD_SIZE is set, as torchrun does, but {error} is not; start with torchrun") from None
+    used = min(per_host, max_devices_per_host or per_host)
+    if local >= used:
+        raise NotNeeded(f"process {local} of this host has no part: max_devices_per_host is {used}")
+    host, hosts = rank // per_host, count // per_host
+    wants_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if wants_cuda and device not in ("auto", "cuda"):
+        raise ConfigError(f"device is {device!r}, but {used} processes share this host; cuda would give each its own")
+    if wants_cuda and torch.cuda.device_count() < used:
+        raise ConfigError(
+            f"{used} processes share this host, but it has {torch.cuda.device_count()} CUDA devices; "
+            f"--nproc-per-node {max(torch.cuda.device_count(), 1)} would work"
+        )
+    if not wants_cuda:
+        _share_cores(local, used)
+    return (f"cuda:{local}" if wants_cuda else device), host * used + local, hosts * used
+
+
+def _share_cores(local: int, processes: int) -> None:
+    """Keeps this process to its part of the host's cores, where there is one each and the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) >= processes:
+        os.sched_setaffinity(0, cores[local::processes])
+        torch.set_num_threads(len(cores[local::processes]))
