@@ -17,6 +17,7 @@ import torch
 from torch_ppo.callable_module import make_callable
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.learning.devices import DeviceLost
 from torch_ppo.learning.policy import MakePolicy, Params, params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
@@ -27,7 +28,7 @@ from torch_ppo.running.checkpoint import restore, save_checkpoint
 from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
 from torch_ppo.running.evaluate import EvaluationStopped
 from torch_ppo.running.folder import RunFolder
-from torch_ppo.running.joining import NotNeeded, joined
+from torch_ppo.running.joining import NotNeeded, joined, only_the_first_speaks
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -252,7 +253,7 @@ def main() -> None:
 
     started = time.perf_counter()
     print_notes()
-    with lasting_output(), user_errors(), StopRequest().listening() as stop:
+    with only_the_first_speaks(), lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
             parsed = parse_arguments(sys.argv[1:])
             with joined(parsed[0].settings) as (devices, device):
@@ -267,6 +268,9 @@ def main() -> None:
             sys.exit(128 + stop.number)
         except NotNeeded:
             return
+        except DeviceLost as error:  # whoever notices says it, for it may be the first that is gone
+            print(f"error: {error}", file=sys.__stderr__, flush=True)
+            sys.exit(1)
 
 
 def run_beside(state: TrainingState, folder: RunFolder, stop: StopRequest) -> None:

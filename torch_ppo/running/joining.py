@@ -29,6 +29,16 @@ def launched_together() -> bool:
 
 
 @contextlib.contextmanager
+def only_the_first_speaks() -> Iterator[None]:
+    """Keeps what the other devices' processes print to themselves: the first says the same."""
+    if not launched_together() or os.environ["RANK"] == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+@contextlib.contextmanager
 def joined(config: Config) -> Iterator[tuple[Devices, str]]:
     """The devices that learn together, and the name of this process's own.
 
