@@ -33,7 +33,7 @@ SECONDS = 570  # of one command
 KILL_AFTER = 5  # seconds after the limit, for what does not end when it is asked to
 # What a rehearsal on the CPU trains and measures instead.
 SMALL_RUN = {"num-timesteps": 4000, "num-envs": 16, "batch-size": 16, "num-minibatches": 2, "num-eval-envs": 4}
-SMALL_BATCH = ("batch_size=16", "num_minibatches=2", "unroll_length=2", "num_updates_per_batch=1")
+SMALL_BATCH = ("num_envs=16", "batch_size=16", "num_minibatches=2", "unroll_length=2", "num_updates_per_batch=1")
 LEAST = 5  # seconds that are worth beginning a step for
 TAIL = 4000  # characters of a step's output that the JSON keeps
 
@@ -226,7 +226,7 @@ def second_half(folder: Path, device: str) -> list[Step]:
     ) -> Step:
         sizes, small = ("--num-envs", str(num_envs), "--windows", str(windows)), ()
         if not on_cuda:
-            sizes, small = ("--num-envs", "16", "--windows", "1", "--seconds", "0.05"), SMALL_BATCH
+            sizes, small = ("--windows", "1", "--seconds", "0.05"), SMALL_BATCH
         command = [sys.executable, "-m", "tools.bench", "--config", *config.split(), *sizes, *more]
         command += ["--json", str(folder / f"{name}.json")]
         command += ["--set", f'device="{device}"', 'physics="warp"', *settings, *small]

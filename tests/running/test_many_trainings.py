@@ -136,6 +136,19 @@ def test_torch_is_left_as_it_was(quick_compiler, differences):
     assert differences(settings_of_torch(), before) == []
 
 
+def test_the_current_cuda_device_is_left_as_it_was(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    with accelerate.torch_left_as_it_was():
+        pass
+    assert chosen == []  # CUDA is not woken
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    with accelerate.torch_left_as_it_was():
+        torch.cuda.set_device(0)
+    assert chosen == [0, 2]
+
+
 def test_autograd_is_traced_while_any_training_is_within():
     """Two trainings in threads: the one that leaves first does not take it from the other."""
     config = torch._dynamo.config
@@ -156,8 +169,8 @@ def test_what_is_compiled_is_compiled_apart(monkeypatch):
     given = []
     monkeypatch.setattr(torch, "compile", lambda function, **options: given.append(function) or function)
     states = [make_state(i) for i in range(2)]
-    codes = {getattr(function, "__func__", function).__code__.co_name for function in given}
-    assert codes == {"act", "after_physics", "minibatch_gradient", "finish_sgd_step"}
+    names = {function.__name__ for function in given}
+    assert names == {"act", "after_physics", "minibatch_gradient", "finish_sgd_step"}
     found = {id(getattr(function, "__func__", function).__code__) for function in given}
     assert len(found) == 8 == len(given) and len(states) == 2
     assert id(Learner.minibatch_gradient.__code__) not in found

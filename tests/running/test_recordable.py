@@ -7,6 +7,7 @@ The last tests plant defects, and expect to find them.
 
 import pytest
 import torch
+import warp as wp
 
 from tests.helpers.graph_on_cpu import NotRecordable, graphs_on_cpu, trace
 from tests.helpers.on_meta import OnlyMeta, meta_parts
@@ -18,6 +19,7 @@ from torch_ppo.learning.update import Learner
 from torch_ppo.running.checkpoint import restore_networks
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
+from torch_ppo.simulation import capture
 
 SETTINGS = {
     "num_timesteps": 10**6,
@@ -137,6 +139,22 @@ def test_replayed_training_is_the_same_bit_for_bit(task, settings, differences):
         state = make_state(task, settings)
     assert state.collector.unroll.num_steps > 50 and state.learner.sgd_pass.num_steps > 100
     assert differences(course(state), expected) == []
+
+
+def test_physics_alone_is_replayed_beside_recorded_unrolls(monkeypatch):
+    """What lies outside the graph of an unroll, resets and the physics that `tools.bench` measures, is recorded too."""
+    with graphs_on_cpu():
+        state = make_state("cartpole", {})
+    state.evaluator()
+    launched, launch = [], wp.launch
+    monkeypatch.setattr(wp, "launch", lambda *args, **kwargs: launched.append(None) or launch(*args, **kwargs))
+    state.env.reset()
+    state.env.physics.step(state.env.num_substeps)
+    state.evaluator()
+    assert state.config.capture == "unroll" and launched == []
+    with capture.recording():
+        state.env.reset()
+    assert len(launched) > 20  # the counter counts
 
 
 def recorded_functions(state):

@@ -4,11 +4,16 @@ import json
 import os
 import stat
 import sys
+import tomllib
 
 import pytest
+import tyro
 
 from tools import gpu_check
+from tools.bench import BenchArguments, sized_config
 from tools.gpu_check import HALVES, SECONDS, Step, differences_told, last_json, results_of_tests, run_step
+from tools.gpu_check_steps import StepArguments
+from torch_ppo.running.program import parse_arguments
 
 
 def step_of(code, limit=20, read=last_json):
@@ -24,6 +29,31 @@ def test_a_half_fits_its_command(tmp_path, half, device):
     assert len(set(names)) == len(names)
     assert HALVES["first"](tmp_path, device)[0].name == "environment"
     assert HALVES["second"](tmp_path, device)[-1].name == "profile"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_every_command_can_be_read(tmp_path, device):
+    """What is asked of our programs are configurations that work, on a machine that is not here as well."""
+    read = []
+    for half in HALVES.values():
+        for step in half(tmp_path, device):
+            module, arguments = step.command[2], step.command[3:]
+            if module == "tools.bench":
+                given = tyro.cli(BenchArguments, args=arguments)
+                settings = tomllib.loads("\n".join(given.set))
+                for name in given.config:
+                    for num_envs in given.num_envs or (None,):
+                        config = sized_config(name, num_envs, settings)
+                        read.append((config.device, config.num_envs))
+            elif module == "torch_ppo.train":
+                config = parse_arguments(arguments)[0].settings.checked()
+                read.append((config.device, config.num_envs))
+            elif module == "tools.gpu_check_steps":
+                tyro.cli(StepArguments, args=arguments)
+            else:
+                assert module == "pytest" and all(os.path.exists(word) for word in arguments if word.endswith(".py"))
+    sizes = {8192, 1024} if device == "cuda" else {16}
+    assert {size for _, size in read} == sizes and {name for name, _ in read} == {device}
 
 
 def test_what_a_step_tells(tmp_path):
