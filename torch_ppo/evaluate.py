@@ -6,6 +6,7 @@ python -m torch_ppo.evaluate runs/cartpole-...
 import math
 import warnings
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,8 +16,15 @@ from torch import Tensor
 
 from torch_ppo.callable_module import make_callable
 from torch_ppo.command import called, reader_may_leave
+from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, user_errors
+from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
+from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.reading import Act, format_of, read
+from torch_ppo.exporting.sim_to_sim import Perturbation, Player, perturbations
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
+from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import overflow_in_words
@@ -103,7 +111,8 @@ def evaluate(
     seed:            of start states and sampled actions; those of a run's own first evaluation with that seed
     deterministic:   most likely actions; False samples them, as a run's own evaluations do by default
     checkpoint:      which one of a run folder
-    physics:         mujoco, warp, or auto: Warp on CUDA, else C MuJoCo
+    physics:         warp, or auto: Warp on CUDA, else C MuJoCo; mujoco with a file and without num_envs is sim-to-sim,
+                     one world of plain C MuJoCo by the policy's contract alone
     device:          cpu, cuda, or auto
     episode_length:  time limit in env steps
 
@@ -112,6 +121,10 @@ def evaluate(
     """
     if not isinstance(episodes, int) or episodes < 1:
         raise ConfigError(f"episodes is {episodes!r}, but must be an int greater than 0; 100 would work")
+    alone = physics == "mujoco" and num_envs is None and device == "cpu"
+    if alone and isinstance(run_or_policy, str | PathLike) and not isinstance(env, Env):
+        options = {"episodes": episodes, "seed": seed, "deterministic": deterministic, "checkpoint": checkpoint}
+        return sim_to_sim(Path(run_or_policy), env, episode_length=episode_length, **options)
     acting = find_acting(
         run_or_policy,
         env,
@@ -145,6 +158,56 @@ def evaluate(
     return Evaluation(acting.name, metrics.pop("reward"), torch.cat(lengths)[:episodes], metrics, success)
 
 
+def sim_to_sim(
+    path: Path,
+    env: Task | str | None,
+    *,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    checkpoint: str,
+    episode_length: int | None,
+    perturbation: Perturbation | None = None,
+) -> Evaluation:
+    """`evaluate` in one world of plain C MuJoCo, by the policy's contract alone; see `exporting.sim_to_sim`."""
+    act, contract, place = _with_contract(path, checkpoint, deterministic)
+    task = env or place
+    if task is None:
+        raise ConfigError("the task is not known; --env names it")
+    name = canonical_name(task) if isinstance(task, str) else type(task).__name__
+    task = make_task(task) if isinstance(task, str) else task
+    player = Player(
+        act, contract, task, seed=seed, episode_length=episode_length, perturbation=perturbation or Perturbation()
+    )
+    played = [player.episode() for _ in range(episodes)]
+    metrics = {key: torch.tensor([episode.metrics[key] for episode in played]) for key in played[0].metrics}
+    returns, lengths = (torch.tensor([episode[i] for episode in played]) for i in (0, 1))
+    told = [episode.success for episode in played]
+    success = None if None in told else torch.tensor(told)
+    return Evaluation(name, returns, lengths.int(), metrics, success)
+
+
+def _with_contract(path: Path, checkpoint: str, deterministic: bool) -> tuple[Act, Contract, str | None]:
+    """What acts, its contract, and the name of the task, from an exported file, a run folder or a checkpoint."""
+    if format_of(path) is not None:
+        act, contract = read(path)
+        contract = check_contract(contract, path)
+        if contract["action"]["deterministic"] != deterministic:
+            raise ConfigError(
+                f"{path} is {'' if deterministic else 'not '}stochastic; --stochastic says what is wanted"
+            )
+        name = contract["task"]["name"]
+        return act, contract, name if name and ":" not in name else None
+    source = find_checkpoint(path, checkpoint)
+    saved = load_checkpoint(source)
+    agent, config = agent_from_checkpoint(saved), config_of(saved)
+    policy = DeployedPolicy(agent, stochastic=not deterministic)
+    contract = make_contract(agent, policy, Known(config, controls=saved.get("controls")))
+    folder = source.parent.parent if source.parent.name == "checkpoints" else source.parent
+    place = locate_task(folder, config.env, trusted=False, remedy="--env {name}")[0] if config.env else None
+    return policy, contract, place
+
+
 @dataclass(frozen=True)
 class EvaluateArguments:
     """Play whole episodes with a policy, and print how they went."""
@@ -164,11 +227,38 @@ class EvaluateArguments:
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of a run folder."""
     physics: Engine = "auto"
-    """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and C MuJoCo on the CPU."""
+    """auto takes Warp on CUDA and C MuJoCo on the CPU; mujoco without num_envs is one world, by the contract alone."""
     device: str = "cpu"
     """cpu, cuda, or auto, which takes CUDA where there is one."""
     episode_length: int | None = None
     """Time limit in env steps; by default the run's."""
+    perturb: str | None = None
+    """How robust it is, as a table: friction=0.5..1.5,mass=0.8..1.2,delay=0..2,noise=0.05; in plain C MuJoCo."""
+
+
+def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
+    """A line on each perturbation as soon as it has been tried."""
+    if arguments.num_envs is not None or arguments.physics == "warp" or arguments.device != "cpu":
+        raise ConfigError("--perturb plays in one world of C MuJoCo; leave num_envs, physics and device out")
+    tries = list(perturbations(perturb))
+    width = max(len(name) for name, _ in tries)
+    print(f"{'':{width}}  {'return':>9}  {'± error':>8}  {'length':>7}  of the first")
+    first = None
+    for name, perturbation in tries:
+        result = sim_to_sim(
+            arguments.run,
+            arguments.env,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            deterministic=not arguments.stochastic,
+            checkpoint=arguments.checkpoint,
+            episode_length=arguments.episode_length,
+            perturbation=perturbation,
+        )
+        first = result.mean if first is None else first
+        share = f"{result.mean / first:.0%}" if first > 0 else "-"
+        length = result.lengths.float().mean().item()
+        print(f"{name:{width}}  {result.mean:9.4g}  {result.standard_error:8.2g}  {length:7.0f}  {share}", flush=True)
 
 
 def main() -> None:
@@ -176,6 +266,10 @@ def main() -> None:
     with reader_may_leave(), user_errors():
         arguments = tyro.cli(EvaluateArguments, prog=called("evaluate"))
         options = dict(vars(arguments))
+        perturb = options.pop("perturb")
+        if perturb is not None:
+            print_robustness(arguments, perturb)
+            return
         result = evaluate(options.pop("run"), deterministic=not options.pop("stochastic"), **options)
         print(result)
         width = max(map(len, result.metrics), default=0)
