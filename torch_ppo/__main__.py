@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch_ppo import __version__
 from torch_ppo.command import FRONTS, reader_may_leave
-from torch_ppo.errors import UserError, did_you_mean, interrupts_end_imports, user_errors
+from torch_ppo.errors import UserError, did_you_mean, interrupts_end_imports, interrupts_raise_again, user_errors
 
 # name: (module with a main(), what it does)
 PROGRAMS = {
@@ -67,9 +67,14 @@ def main() -> None:
     if words and words[0] not in ("-h", "--help", "--version"):
         with user_errors():
             module = find_program(words, front)
+        given = sys.argv
         interrupts_end_imports()
-        sys.argv = [f"{front} {words[0]}", *words[1:]]  # what usage lines name
-        importlib.import_module(module).main()
+        try:
+            sys.argv = [f"{front} {words[0]}", *words[1:]]  # what usage lines name
+            importlib.import_module(module).main()
+        finally:  # a program of somebody else's may have called this
+            interrupts_raise_again()
+            sys.argv = given
         return
     with reader_may_leave():
         print(versions() if words == ["--version"] else overview(front))

@@ -22,6 +22,7 @@ from torch_ppo.__main__ import PROGRAMS
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import DIALECTS
 from torch_ppo.envs import ENVS
+from torch_ppo.errors import user_errors
 from torch_ppo.settings.files import config_names, preset_names
 
 TASKS = tuple(sorted(ENVS))
@@ -125,7 +126,7 @@ def script(shell: str) -> str:
 
 def main() -> None:
     """The program `torch-ppo completion`."""
-    with reader_may_leave():
+    with reader_may_leave(), user_errors():
         arguments = tyro.cli(CompletionArguments, prog=called("completion"))
         print(script(arguments.shell), end="")
 

@@ -50,6 +50,12 @@ def interrupts_end_imports() -> None:
         signal.signal(signal.SIGINT, _end_at_once)
 
 
+def interrupts_raise_again() -> None:
+    """Ends what `interrupts_end_imports` began, if it did."""
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """A UserError inside, or a path that the system refuses, ends the program with its one line and exit status 2.
@@ -57,8 +63,7 @@ def user_errors() -> Iterator[None]:
     Ctrl-C ends it with a line and status 130.
     """
     try:
-        if signal.getsignal(signal.SIGINT) is _end_at_once:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts_raise_again()
         yield
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)

@@ -250,3 +250,21 @@ def test_ctrl_c_later_is_one_line_too(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="130"), user_errors():
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "\nstopped\n"
+
+
+@pytest.mark.parametrize("words", [[name, "--help"] for name in __main__.PROGRAMS] + [["completion", "bash"]])
+def test_a_program_leaves_its_caller_ctrl_c_and_its_words(words, monkeypatch, capsys):
+    """Whoever calls `torch_ppo.__main__.main` goes on afterwards."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status, output, _ = in_process(monkeypatch, capsys, *words)
+    assert status == 0 and output
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.argv == ["/usr/bin/torch-ppo", *words]
+
+
+def test_ctrl_c_while_a_completion_is_made_is_one_line(monkeypatch, capsys):
+    def interrupted(shell):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(completion, "script", interrupted)
+    assert in_process(monkeypatch, capsys, "completion", "bash") == (130, "", "\nstopped\n")

@@ -1,5 +1,6 @@
 """Checkpoints of an older format go on as they would have."""
 
+import pytest
 import torch
 
 import torch_ppo
@@ -70,7 +71,31 @@ def test_format_3_of_a_task_with_new_episodes_goes_on(tmp_path):
     del old["pool"]["sensordata"]
     old["pool_observation"] = clone(env.observation)
     sensors = live["pool"]["sensordata"].clone()
-    copy_into(live, upgraded_env(old, live, 3))
+    copy_into(live, upgraded_env(old, live, 3, num_substeps=env.num_substeps))
     assert torch.equal(live["pool"]["sensordata"], sensors) and sensors.any()
     assert torch.equal(live["pool"]["qpos"], env.state()["pool"]["qpos"])
     assert torch.equal(live["counters"]["broken"], old["counters"]["broken"])
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "warp"])
+def test_format_4_has_no_count_of_timesteps(engine):
+    """It is found from the length of the episodes, which go on as they would have."""
+
+    def make_env():
+        generator = torch.Generator().manual_seed(0)
+        task = torch_ppo.make_task("cartpole")
+        return Env(task, 3, episode_length=5, device=torch.device("cpu"), generator=generator, engine=engine)
+
+    env, resumed = make_env(), make_env()
+    env.steps[1], env.steps[2] = 2, 3  # the third has just restarted
+    for _ in range(2):
+        env.step(torch.zeros(3, 1))
+    old, live = clone(env.state()), resumed.state()
+    counts = old["physics"].pop("timesteps")
+    assert counts.tolist() == [2 * env.num_substeps, 2 * env.num_substeps, 0]
+    copy_into(live, upgraded_env(old, live, 4, num_substeps=env.num_substeps))
+    assert torch.equal(live["physics"]["timesteps"], counts)
+    for each in (env, resumed):
+        each.step(torch.ones(3, 1))
+    for name, tensor in env.state()["physics"].items():
+        assert torch.equal(tensor, live["physics"][name]), name

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,34 @@ def test_every_task_has_a_config_and_every_config_a_task():
     assert {name.removesuffix("_cpu") for name in config_names()} == set(ENVS)
     for name in config_names():
         assert load_config(name).env == name.removesuffix("_cpu")
+
+
+def test_what_a_file_names_is_beside_it_or_in_the_current_folder(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "both.py").touch()
+    (here / "only_here.py").touch()
+    (there / "cartpole").mkdir()  # no task
+    (there / "old").mkdir()
+    monkeypatch.chdir(here)
+    file = there / "a.toml"
+    for name in (file, "../there/a.toml"):
+        beside = Path(name).parent
+        for written, read in {
+            "both.py:A": f"{beside}/both.py:A",
+            "only_here.py:A": "only_here.py:A",
+            "nowhere.py:A": "nowhere.py:A",
+            f"{here}/both.py:A": f"{here}/both.py:A",
+            "both:A": "both:A",
+            "cartpole": "cartpole",
+            "x" * 5000 + ".py:A": "x" * 5000 + ".py:A",
+        }.items():
+            file.write_text(f'env = "{written}"\nrestore_checkpoint_path = "old"\nsave_checkpoint_path = "old"\n')
+            values = read_config(str(name))
+            assert values["env"] == read
+            assert values["restore_checkpoint_path"] == f"{beside}/old"
+            assert values["save_checkpoint_path"] == "old"  # what is written goes where one works, as runs do
 
 
 def test_toml_round_trip():

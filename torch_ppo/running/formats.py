@@ -5,12 +5,25 @@ from torch import Tensor
 
 # 3 has a hash; and of an env broken worlds by cause, and start states of all that `Task.start` writes.
 # 4 has sensors of start states, and no observations of them, where a task's episodes have memory of their own.
-FORMATS = (2, 3, 4)
+# 5 counts timesteps.
+FORMATS = (2, 3, 4, 5)
 
 
-def upgraded_env(saved: dict[str, dict[str, Tensor]], live: dict[str, dict[str, Tensor]], number: int) -> dict:
-    """An env's state of format `number` as the last one has it; `live` has the entries that are needed."""
+def upgraded_env(
+    saved: dict[str, dict[str, Tensor]], live: dict[str, dict[str, Tensor]], number: int, *, num_substeps: int
+) -> dict:
+    """An env's state of format `number` as the last one has it; `live` has the entries that are needed.
+
+    num_substeps:  timesteps in an env step
+    """
     if number == FORMATS[-1]:
+        return saved
+    physics = saved["physics"]
+    if "timesteps" in live["physics"]:
+        length = saved["episode_metrics"]["length"].masked_fill(saved["counters"]["done"].bool(), 0.0)
+        physics = {**physics, "timesteps": length.long() * num_substeps}
+    saved = {**saved, "physics": physics}
+    if number == 4:
         return saved
     counts = saved["counters"]["broken"]
     if number == 2:  # only a state that is inf or NaN was counted

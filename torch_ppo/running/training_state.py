@@ -339,7 +339,8 @@ class TrainingState:
         found = next((x for x in (part, saved) if x and x.get("devices", FIRST_OF_ONE) == own), None)
         if found is not None:
             env = self.env.state()
-            copy_into(env, upgraded_env(found["env"], env, saved["format"]), "env")
+            saved_env = upgraded_env(found["env"], env, saved["format"], num_substeps=self.env.num_substeps)
+            copy_into(env, saved_env, "env")
             copy_into(self.collector.state(), found["collector"], "collector")
             generators = found["generators"]
         else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import tomllib
 import typing
 from importlib import resources
@@ -28,7 +29,10 @@ def _toml_names(folder: Traversable) -> list[str]:
 
 
 def read_config(name_or_path: str) -> dict[str, object]:
-    """The settings in a shipped configuration (by name), a TOML file or a run folder (by path), checked for unknown keys."""
+    """The settings in a shipped configuration (by name), a TOML file or a run folder (by path), checked for unknown keys.
+
+    What a file names, a task's file or a checkpoint, is looked for beside it, and then from the current folder.
+    """
     path = Path(name_or_path)
     if (path / "config.toml").is_file():
         path = path / "config.toml"
@@ -51,7 +55,18 @@ def read_config(name_or_path: str) -> dict[str, object]:
         if key not in known:
             raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
         check_type(key, value, known[key])
+    place, colon, attribute = values.get("env", "").rpartition(":")
+    if place.endswith(".py"):  # else the name of a task or a module
+        values["env"] = f"{_beside(path, place)}{colon}{attribute}"
+    if restored := values.get("restore_checkpoint_path"):
+        values["restore_checkpoint_path"] = _beside(path, restored)
     return values
+
+
+def _beside(file: Path, name: str) -> str:
+    """The path `name`, as it is called from the current folder if it is beside `file`."""
+    found = file.parent / name
+    return str(found) if os.path.exists(found) else name
 
 
 def load_config(name_or_path: str, **overrides: object) -> Config:

@@ -13,6 +13,7 @@ import torch
 from mujoco import rollout
 from torch import Tensor
 
+from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, check_fields, world_models
 
@@ -98,6 +99,7 @@ class MujocoPhysics:
 
         self._state = torch.zeros(num_envs, num_state)  # columns: time, qpos, qvel, act
         self.time = self._state[:, 0]
+        self._clock = Clock(self.time, model.opt.timestep)
         self.qpos, self.qvel, self.act = self._state[:, 1:].split([nq, nv, na], dim=1)
         self.ctrl = torch.zeros(num_envs, nu)
         self.mocap_pos, self.mocap_quat = _mocap_poses(model, num_envs)
@@ -166,6 +168,7 @@ class MujocoPhysics:
         self._simulate(num_substeps)
         for target, source in buffers.outputs:
             target.copy_(source)
+        self._clock.advance(num_substeps)
 
     def _simulate(self, num_substeps: int) -> None:
         """From the buffers of this number of substeps, into them."""
@@ -226,7 +229,7 @@ class MujocoPhysics:
         for name, tensor in self.start_parts().items():
             if tensor.numel():
                 masked_write(mask, start[name], tensor)
-        masked_write(mask, 0.0, self.time)
+        self._clock.reset(mask)
 
     def set_model_fields(self, fields: ModelFields) -> None:
         fields = check_fields(self.model, self.num_envs, fields, "mujoco")
@@ -244,4 +247,9 @@ class MujocoPhysics:
         return keyframe(self.model, name, self.device)
 
     def state(self) -> dict[str, Tensor]:
-        return {"state": self._state, **self._held, "sensordata": self.sensordata}
+        return {
+            "state": self._state,
+            "timesteps": self._clock.timesteps,
+            **self._held,
+            "sensordata": self.sensordata,
+        }

@@ -13,6 +13,7 @@ import warp as wp
 from torch import Tensor
 
 from torch_ppo.simulation.capture import capture_warp, in_a_recording, on_torch_stream
+from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.kernels import compiling_is_said
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import (
@@ -81,6 +82,7 @@ class WarpPhysics:
         self.qpos, self.qvel, self.act, self.ctrl, self.time, self.sensordata = map(
             wp.to_torch, (data.qpos, data.qvel, data.act, data.ctrl, data.time, data.sensordata)
         )
+        self._clock = Clock(self.time, model.opt.timestep)
         self.mocap_pos, self.mocap_quat = wp.to_torch(data.mocap_pos), wp.to_torch(data.mocap_quat)
         self._forces = {"qfrc_applied": wp.to_torch(data.qfrc_applied), "xfrc_applied": wp.to_torch(data.xfrc_applied)}
         self._used_forces: dict[str, Tensor] = {}
@@ -123,6 +125,7 @@ class WarpPhysics:
                 mjw.step(self._model, self._data)
 
         self._run(num_substeps, substeps)
+        self._clock.advance(num_substeps)
 
     def forward(self, where: Tensor | None = None) -> None:
         # All worlds, wherever it is wanted: how many there are is recorded.
@@ -156,8 +159,8 @@ class WarpPhysics:
             if tensor.numel():
                 masked_write(mask, start[name], tensor)
         # A stale warm start would be the only trace of the episode before.
-        for zeroed in (self.time, self._warmstart):
-            masked_write(mask, 0.0, zeroed)
+        masked_write(mask, 0.0, self._warmstart)
+        self._clock.reset(mask)
 
     @property
     def overflow(self) -> Tensor:
@@ -198,6 +201,7 @@ class WarpPhysics:
         return {
             **self.start_parts(),
             "time": self.time,
+            "timesteps": self._clock.timesteps,
             "sensordata": self.sensordata,
             "qacc_warmstart": self._warmstart,
             "overflow": self._overflow,
