@@ -96,13 +96,13 @@ def learned(state, steps=2):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
-def test_two_trainings_at_the_same_time(quick_compiler, differences):
-    """In turn, of other sizes; each ends where it ends alone."""
+def test_two_trainings_at_the_same_time(quick_compiler):
+    """In turn, of other sizes; each ends where it ends alone, but for the rounding of another Adam."""
     alone = [learned(make_state(i, compile=False), 3) for i in range(2)]
     states = [make_state(i) for i in range(2)]
     for _ in range(3):
         together = [learned(state, 1) for state in states]
-    assert differences(together, alone) == []
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 def settings_of_torch():
