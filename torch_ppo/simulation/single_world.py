@@ -27,24 +27,34 @@ class SingleWorld:
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a world gone bad ends the episode
         self.data = mujoco.MjData(self.model)
         self._sensors = sensor_slices(model)
-        self._copies = {name: self._copy(name) for name in (*WRITTEN, "sensordata")}
+        self._copies = {
+            name: torch.as_tensor(getattr(self.data, name), dtype=torch.float32).clone()[None]
+            for name in (*WRITTEN, "sensordata")
+        }
         for name, tensor in self._copies.items():
             setattr(self, name, tensor)
+        # For each that is not empty: MuJoCo's array, the tensor's numbers, and what they were when they were last read.
+        self._arrays = {
+            name: (getattr(self.data, name), tensor[0].numpy(), tensor[0].numpy().copy())
+            for name, tensor in self._copies.items()
+            if tensor.numel()
+        }
         self.time = torch.zeros(1)
         self.overflow = torch.zeros(1, dtype=torch.int32)
-
-    def _copy(self, name: str) -> Tensor:
-        return torch.as_tensor(getattr(self.data, name), dtype=torch.float32).clone()[None]
 
     def _take_over(self) -> None:
         """What the task has written since the last read."""
         for name in WRITTEN:
-            if not torch.equal(self._copies[name], self._copy(name)):
-                getattr(self.data, name)[:] = self._copies[name][0].numpy()
+            if name in self._arrays:
+                array, now, before = self._arrays[name]
+                if (now != before).any():
+                    array[:] = now
+                    before[:] = now
 
     def _read(self) -> None:
-        for name, tensor in self._copies.items():
-            tensor.copy_(self._copy(name))
+        for array, now, before in self._arrays.values():
+            now[:] = array
+            before[:] = now
         self.time.fill_(self.data.time)
 
     def step(self, num_substeps: int) -> None:
