@@ -107,6 +107,8 @@ def test_perturbations_act(tmp_path, perturbation):
     options = {"episodes": 2, "seed": 0, "deterministic": True, "checkpoint": "best", "episode_length": None}
     before = program.sim_to_sim(path, None, **options)
     after = program.sim_to_sim(path, None, perturbation=perturbation, **options)
+    same = program.sim_to_sim(path, None, perturbation=Perturbation(delay=0, mass=1.0), **options)
+    assert torch.equal(same.returns, before.returns)  # from the same start states
     assert (before.returns - after.returns).abs().min() > 1e-4
 
 

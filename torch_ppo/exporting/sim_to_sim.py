@@ -83,6 +83,8 @@ class Player:
         self.length = episode_length or contract["task"]["episode_length"] or task.episode_length
         self.substeps = round((contract["control_dt"] or task.control_dt) / model.opt.timestep)
         self.generator = torch.Generator().manual_seed(seed)
+        # Apart, so that start states are the same whatever is perturbed.
+        self.own_generator = torch.Generator().manual_seed(seed + 1)
         self.memory = task.make_memory(1, self.world.device)
         if task.num_random:
             self.memory["random"] = torch.zeros(1, task.num_random)
@@ -117,11 +119,11 @@ class Player:
 
     def _action(self, stack: Tensor) -> Tensor:
         if self.perturbation.noise:
-            noise = torch.randn(stack.shape, generator=self.generator)
+            noise = torch.randn(stack.shape, generator=self.own_generator)
             stack = stack + self.perturbation.noise * self.std * noise
         inputs = [stack]
         if not self.contract["action"]["deterministic"]:
-            inputs.append(torch.randn(1, self.contract["action"]["size"], generator=self.generator))
+            inputs.append(torch.randn(1, self.contract["action"]["size"], generator=self.own_generator))
         action = self.act(*inputs)
         expected = self.task.action_dim(self.world)
         if action.shape != (1, expected):
@@ -135,7 +137,7 @@ class Player:
             return self.perturbation.delay
         trained = self.contract["trained_with_action_delay"]
         low, high = (trained, trained) if isinstance(trained, int) else trained
-        return int(torch.randint(low, high + 1, (), generator=self.generator))
+        return int(torch.randint(low, high + 1, (), generator=self.own_generator))
 
     @torch.no_grad()
     def episode(self) -> Episode:
