@@ -1,40 +1,9 @@
 """Two trainers' learning curves over several seeds: are they draws from the same distribution? A test and a picture."""
 
-import itertools
-import math
 import statistics
 from pathlib import Path
 
-import numpy as np
-
-Curve = list[tuple[int, float]]  # env steps, eval/episode_reward
-
-
-def permutation_p(ours: list[float], theirs: list[float], *, most: int = 20_000) -> float:
-    """Two-sided p-value of the difference of means: the share of the ways to deal the pooled values to the two sides that
-    give a difference at least as large. Of all ways if there are at most `most`, else of so many random ones.
-    """
-    pooled, n = np.array([*ours, *theirs]), len(ours)
-
-    def difference(own: np.ndarray) -> np.ndarray:
-        return np.abs(own / n - (pooled.sum() - own) / (len(pooled) - n))
-
-    if math.comb(len(pooled), n) <= most:
-        sums = np.array([pooled[list(deal)].sum() for deal in itertools.combinations(range(len(pooled)), n)])
-    else:
-        rng = np.random.default_rng(0)
-        sums = np.array([rng.permutation(pooled)[:n].sum() for _ in range(most - 1)] + [pooled[:n].sum()])
-    # Sums of the same values in another order differ in the last digit.
-    return float((difference(sums) >= difference(pooled[:n].sum()) * (1 - 1e-9) - 1e-12).mean())
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """p-values corrected for how many there are (Holm 1979), in their order."""
-    corrected, running = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = running
-    return corrected
+from torch_ppo.running.seed_statistics import Curve, holm, permutation_p
 
 
 def compare(ours: dict[int, Curve], theirs: dict[int, Curve]) -> dict[str, object]:

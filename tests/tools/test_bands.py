@@ -1,36 +1,9 @@
-"""The test by which learning curves of two trainers are compared."""
+"""Learning curves of two trainers, compared. The test itself is in tests/running/test_seed_statistics.py."""
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from tools.bands import compare, draw, holm, permutation_p
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.7, 3.0])
-def test_permutation_test_is_that_of_scipy(shift):
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=5), rng.normal(size=5) + shift
-    expected = stats.permutation_test((a, b), lambda x, y: abs(x.mean() - y.mean()), alternative="greater")
-    assert permutation_p(list(a), list(b)) == pytest.approx(expected.pvalue)
-
-
-def test_extremes():
-    assert permutation_p([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 1.0
-    assert permutation_p([0.0] * 5, [1.0] * 5) == pytest.approx(2 / 252)
-
-
-def test_many_seeds_are_dealt_at_random():
-    rng = np.random.default_rng(2)
-    a, b = rng.normal(size=15), rng.normal(size=15) + 0.8
-    expected = stats.permutation_test((a, b), lambda x, y: abs(x.mean() - y.mean()), alternative="greater", rng=3)
-    assert 0.005 < expected.pvalue < 0.2
-    assert permutation_p(list(a), list(b)) == pytest.approx(expected.pvalue, rel=0.25)
-
-
-def test_holm():
-    """The example by hand: 0.01 * 3, 0.02 * 2, then no smaller than the one before."""
-    assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+from tools.bands import compare, draw
 
 
 def test_compare(tmp_path):
