@@ -231,7 +231,9 @@ def settings(name: str) -> str:
     """Which there are, and how far that for the CPU was seen to come."""
     far = trained(name)
     return configurations(name).replace("gpu", f"`{name}` (GPU)").replace("cpu", f"`{name}_cpu`") + (
-        f", trained to {far} env steps" if far else "; none for the CPU that learns ([what was tried](results/tried.md#other-tasks))"
+        f", trained to {far} env steps"
+        if far
+        else "; none for the CPU that learns ([what was tried](results/tried.md#other-tasks))"
     )
 
 

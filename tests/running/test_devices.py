@@ -16,6 +16,7 @@ from tests.helpers.two_devices import exchange, learn_share, make_state, statist
 from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.running.accelerate import record_graphs
 from torch_ppo.running.checkpoint import load_checkpoint
 from torch_ppo.running.generators import make_generators
 from torch_ppo.settings.config import Config
@@ -153,6 +154,29 @@ def test_one_seed_tree():
         draws = [torch.rand(4, generator=x[name]).tolist() for x in (alone, first, second, again)]
         assert draws[0] == draws[1]
         assert len({tuple(draw) for draw in draws}) == (1 if name == "init" else 3)
+
+
+@pytest.mark.parametrize("devices", [ALONE, Devices(0, 2)], ids=["alone", "two"])
+def test_an_exchange_that_cannot_be_recorded_is_said(monkeypatch, caplog, devices):
+    """Then SGD steps are launched one by one, while unrolls are recorded; on one device a failure is an error."""
+
+    def record(function, *_, **__):
+        if function.__name__ == "sgd_pass":
+            raise RuntimeError("no NCCL in graphs here")
+        return lambda: "recorded"
+
+    monkeypatch.setattr("torch_ppo.simulation.capture.capture_cuda", record)
+    state = make_state()
+    state.learner.devices = devices
+    before = state.learner.sgd_pass
+    arguments = (state.collector, state.learner, None, state.generators, state.device)
+    if devices.alone:
+        with pytest.raises(RuntimeError, match="no NCCL"):
+            record_graphs(*arguments)
+        return
+    record_graphs(*arguments)
+    assert state.learner.sgd_pass == before and state.collector.unroll() == "recorded"
+    assert "no NCCL in graphs here" in caplog.text
 
 
 # Programs

@@ -164,6 +164,12 @@ def record_graphs(
         return capture_cuda(function, device, generators.values(), with_warp=with_warp)
 
     collector.unroll = record(collector.unroll, with_warp=True)
-    learner.sgd_pass = record(learner.sgd_pass, with_warp=False)
+    if learner.devices.alone:
+        learner.sgd_pass = record(learner.sgd_pass, with_warp=False)
+    else:
+        try:
+            learner.sgd_pass = record(learner.sgd_pass, with_warp=False)
+        except RuntimeError as error:  # whether NCCL can be recorded depends on its version and the driver's
+            log.warning("SGD steps are launched one by one, as their exchange cannot be recorded: %s", error)
     if evaluator is not None:
         evaluator.advance = record(evaluator.advance, with_warp=True)
