@@ -21,6 +21,7 @@ ROOMS = (
     "torch_ppo.formulas",
     "torch_ppo.settings",
     "torch_ppo.dialects",
+    "torch_ppo.diagnosis",
     "torch_ppo.simulation",
     "torch_ppo.starting",
     "torch_ppo",  # the face: it names what others promise, and imports it only when it is asked for

@@ -100,10 +100,12 @@ def run(
 def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics], object]) -> None:
     """One training step and its bookkeeping. On CUDA it only queues work, and waits for the step before."""
     started = time.perf_counter()
-    metrics = training_step(state.collector, state.learner)
+    metrics = training_step(state.collector, state.learner, state.clock.mark)
     means = metrics.mean(0)
     state.interval_sums += means
+    state.collector.diagnostics.look_at_updates(metrics)
     check_last_step(state, collected=state.env_steps + state.config.env_step_per_training_step)
+    state.clock.settle(still_running=1)
     batch = state.batch
     watched = torch.stack([means[TOTAL_LOSS], batch.broken.ne(0).float().mean(), batch.reward.abs().max()])
     state.last_step.write(state.devices.mean_(watched))
@@ -147,6 +149,7 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
         warn(line)
     n = state.interval_steps
     metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
+    metrics |= interior(state)
     metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime
     devices, broken = state.devices, state.env.broken
@@ -155,6 +158,8 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     evaluation = evaluated(state) if state.evaluator else {}
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0
+    state.collector.diagnostics.clear()
+    state.clock.clear()
     best = False
     if evaluation:
         metrics = {**evaluation, **metrics}
@@ -164,6 +169,17 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
         if best:
             state.best = {"reward": reward, "env_steps": state.env_steps}
     return metrics, best
+
+
+def interior(state: TrainingState) -> Metrics:
+    """What else is known of the training since the last report; also leaves `state.histograms`."""
+    found, state.histograms = state.collector.diagnostics.read()
+    state.clock.settle(still_running=0)
+    found |= state.clock.metrics(state.config.env_step_per_training_step)
+    if state.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(state.device)
+        found["device_memory_gib"] = (total - free) / 2**30
+    return {f"training/{name}": value for name, value in found.items()}
 
 
 def evaluated(state: TrainingState) -> Metrics:
@@ -301,7 +317,9 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     Raises SystemExit if it was asked to stop, DiskError if a file could not be written.
     """
     from torch_ppo.command import called
+    from torch_ppo.diagnosis.findings import Watch
     from torch_ppo.export import export_of_run
+    from torch_ppo.running.history import read_history
     from torch_ppo.running.logger import MetricsLog
     from torch_ppo.running.progress import Progress
 
@@ -310,12 +328,18 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     writes = DiskWrites(config.on_disk_error, progress.message)
     last_step = state.env_steps if state.training_steps else -1
     log = MetricsLog(folder.path, config, state.env.task, last_step=last_step, writes=writes)
+    most = state.env.task.reward_range[1] * state.env.episode_length
+    watch = Watch(read_history(folder.path / "metrics.jsonl"), config, most)
     for note in log.notes:
         progress.message(note)
 
     def on_progress(step: int, metrics: Metrics) -> None:
-        log.write(step, metrics)
+        findings = watch.look(step, metrics)
+        histograms, state.histograms = state.histograms, {}
+        log.write(step, metrics, histograms=histograms, findings=findings)
         progress.report(step, metrics)
+        for line in watch.lines(findings, f"{called('doctor')} {folder.path}"):
+            progress.message(line)
         for warning in warnings_in(metrics):
             progress.message(warning)
 
@@ -354,6 +378,13 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
             )
         complete = state.training_steps >= config.num_training_steps and not state.report_is_due
         saved = not state.devices.any(not complete or writes.failing is not None) or save(best=False, named=False)
+    except (DivergedError, BrokenWorldsError) as error:
+        # What the last report was too early for; the error itself says what may help.
+        metrics = {"training/broken_envs": float(state.env.broken.total)}
+        if isinstance(error, DivergedError):
+            metrics["training/total_loss"] = math.nan
+        log.write(state.env_steps, metrics, findings=watch.look(state.env_steps, metrics))
+        raise
     except KeyboardInterrupt:
         progress.message(f"stopped at once; the last checkpoint, if any, is in {folder.checkpoints}")
         sys.exit(128 + stop.number)

@@ -56,6 +56,9 @@ METRICS = (
     "approx_kl",
     "clip_fraction",
     "explained_variance",
+    "advantage_mean",
+    "advantage_std",
+    "value_target_std",
 )
 
 
@@ -179,8 +182,8 @@ def compute_ppo_loss(
             vs, advantages, baseline = data.value_target, data.advantage, data.value
         # The distributional target is the unnormalized advantage, so it comes before the next lines.
         quantile_targets = advantages + baseline
+        std, mean = torch.std_mean(advantages, correction=0)
         if normalize_advantage:
-            std, mean = torch.std_mean(advantages, correction=0)
             advantages = (advantages - mean) / (std + 1e-8)
 
     log_ratio = distribution.log_prob(loc, scale, data.raw_action, bijector) - data.log_prob
@@ -195,6 +198,7 @@ def compute_ppo_loss(
     total_loss = policy_loss + v_loss + entropy_loss
 
     with torch.no_grad():
+        target_variance = vs.var(correction=0)
         metrics = {
             "total_loss": total_loss,
             "policy_loss": policy_loss,
@@ -211,7 +215,10 @@ def compute_ppo_loss(
             # Schulman's low-variance estimate of KL(old || new), joschu.net/blog/kl-approx.html
             "approx_kl": (ratio - 1.0 - log_ratio).mean(),
             "clip_fraction": ((ratio - 1.0).abs() > clipping_epsilon).to(ratio.dtype).mean(),
-            "explained_variance": 1.0 - (vs - values).var(correction=0) / vs.var(correction=0).clamp(min=1e-12),
+            "explained_variance": 1.0 - (vs - values).var(correction=0) / target_variance.clamp(min=1e-12),
+            "advantage_mean": mean,  # before it is normalised
+            "advantage_std": std,
+            "value_target_std": target_variance.sqrt(),
         }
         metrics = {name: value.detach() for name, value in metrics.items()}
     return total_loss, metrics

@@ -41,6 +41,7 @@ class Batch:
     Of the unroll under way only, after the step and before any restart:
     final_observation:                                                      (T, S, obs_dim) per key; may be empty
     final_state:            qpos, qvel, act, ctrl                           (T, S, n) or None
+    episode_totals:         see `Env`; its rows are episode_metrics         (T, n, S)
     """
 
     observation: dict[str, Tensor]
@@ -63,6 +64,7 @@ class Batch:
     broken: Tensor | None = None
     final_observation: Observation = dataclasses.field(default_factory=dict)
     final_state: Tensor | None = None
+    episode_totals: Tensor | None = None
 
     def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
@@ -141,7 +143,7 @@ def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | 
         termination=empty(),
         value=empty() if config.stores_value else None,
         time_out=empty() if config.bootstrap_on_timeout else None,
-        episode_done=empty() if config.log_training_metrics else None,
+        episode_done=empty() if config.log_training_metrics or not whole else None,
         episode_metrics={name: empty() for name in env.episode_metrics} if config.log_training_metrics else {},
         discounted_return=empty() if config.normalize_rewards else None,
         final_value=empty() if config.bootstrap_on_truncation else None,
@@ -150,4 +152,7 @@ def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | 
         broken=torch.zeros(shape, device=env.device),
         final_observation={key: empty(sizes[key]) for key in agent.normalizer if not whole and env.final_observation},
         final_state=empty(env.final_state.shape[1]) if not whole and env.final_state is not None else None,
+        episode_totals=None
+        if whole
+        else torch.empty(config.unroll_length, len(env.episode_totals), num_sequences, device=env.device),
     )

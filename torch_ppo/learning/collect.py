@@ -7,6 +7,7 @@ from torch_ppo.formulas import distribution
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch, allocate_batch
+from torch_ppo.learning.diagnostics import Diagnostics
 from torch_ppo.learning.evidence import Evidence
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
@@ -34,6 +35,7 @@ class Collector:
     place:              which unroll of the batch comes next, int64                    (1,)
     discounted_return:  of the episode's rewards so far, if rewards are normalised     (num_envs,) or None
     evidence:           of worlds that broke, if the env keeps final states                     or None
+    diagnostics:        of all unrolls since the last report
     """
 
     def __init__(self, config: Config, env: Env, agent: Agent, batch: Batch, noise: Noise) -> None:
@@ -45,6 +47,7 @@ class Collector:
         self.place = torch.zeros(1, dtype=torch.int64, device=env.device)
         self.discounted_return = torch.zeros_like(env.reward) if config.normalize_rewards else None
         self.evidence = None if self.record.final_state is None else Evidence(agent, self.record)
+        self.diagnostics = Diagnostics(config, env, agent, self.record)
         self.act = act
 
     def __call__(self) -> None:
@@ -85,6 +88,7 @@ class Collector:
             record.final_value.copy_(agent.values(record.final_observation))
         if self.evidence is not None:
             self.evidence.look()
+        self.diagnostics.look()
         self.batch.store(record, self.place)
         self.place.add_(1).remainder_(self.num_unrolls_per_env)  # what records a graph makes more unrolls than that
 
@@ -92,8 +96,8 @@ class Collector:
         """What the env has after a step, into its `row`."""
         env = self.env
         torch._foreach_copy_(*outcome)
-        if row.episode_done is not None:
-            row.episode_done.copy_(env.done * env.whole_episode)
+        if env.random_episode_phase:  # else all are whole
+            row.episode_done.mul_(env.whole_episode)
         if row.discounted_return is not None:
             self.discounted_return.mul_(self.discounting).add_(env.reward)
             row.discounted_return.copy_(self.discounted_return)
@@ -106,6 +110,8 @@ def outcome_of_step(env: Env, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
         (row.truncation, env.truncation),
         (row.termination, env.termination),
         (row.broken, env.broken.cause),
+        (row.episode_done, env.done),
+        (row.episode_totals, env.episode_totals),
         *((stored, env.final_observation[key]) for key, stored in row.final_observation.items()),
         *((stored, env.episode_metrics[name]) for name, stored in row.episode_metrics.items()),
         *(

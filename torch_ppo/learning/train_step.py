@@ -1,15 +1,24 @@
 """One training step: collect a batch, then learn from it, in Brax's order of effects."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 
 
-def training_step(collector: Collector, learner: Learner) -> Tensor:
-    """Collects with the normalizer and networks as they are, then learns. Returns `learner.metrics`."""
+def training_step(collector: Collector, learner: Learner, mark: Callable[[], None] = lambda: None) -> Tensor:
+    """Collects with the normalizer and networks as they are, then learns. Returns `learner.metrics`.
+
+    `mark` is called at the begin, after collecting, and at the end.
+    """
+    mark()
     collector()
-    return learn(learner)
+    mark()
+    metrics = learn(learner)
+    mark()
+    return metrics
 
 
 def learn(learner: Learner) -> Tensor:

@@ -2,6 +2,8 @@
 
 JSON has neither NaN nor infinity. Such a number is null, and "not_finite" says what it was:
 {"step": 640, "eval/episode_reward": null, "not_finite": {"eval/episode_reward": "NaN"}}
+
+"doctor" is what was found with this report, in words by the name of the rule (docs/doctor.md).
 """
 
 import contextlib
@@ -15,10 +17,10 @@ from torch_ppo.running.disk import disk_errors
 NOT_FINITE = "not_finite"
 
 
-def to_line(step: int, metrics: dict[str, float]) -> bytes:
-    """One report as a line."""
+def to_line(step: int, metrics: dict[str, float], more: dict[str, object] | None = None) -> bytes:
+    """One report as a line; `more` is what JSON can have beside numbers."""
     odd = {name: json.dumps(value) for name, value in metrics.items() if not math.isfinite(value)}
-    row = {"step": step, **{name: None if name in odd else value for name, value in metrics.items()}}
+    row = {"step": step, **{name: None if name in odd else value for name, value in metrics.items()}, **(more or {})}
     return json.dumps(row | ({NOT_FINITE: odd} if odd else {}), allow_nan=False).encode() + b"\n"
 
 

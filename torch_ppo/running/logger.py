@@ -1,11 +1,20 @@
 """What a run reports, in its folder: metrics.jsonl and TensorBoard's file, with env steps as x axis."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from torch_ppo.diagnosis.findings import FINDINGS, Finding
 from torch_ppo.running.disk import AppendedFile, DiskWrites
 from torch_ppo.running.history import cut_history, to_line
-from torch_ppo.running.tensorboard import constant_metrics, first_events, scalars
+from torch_ppo.running.tensorboard import (
+    Histogram,
+    constant_metrics,
+    finding_events,
+    first_events,
+    histogram_events,
+    scalars,
+)
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Task
 
@@ -28,12 +37,29 @@ class MetricsLog:
         self._constant = constant_metrics(config, task)
         self.writes(lambda: self._events.append(*first_events(config, last_step + 1)))
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One report. What cannot be written now comes before the next, if the run goes on."""
+    def write(
+        self,
+        step: int,
+        metrics: dict[str, float],
+        *,
+        histograms: Mapping[str, Histogram] | None = None,
+        findings: Sequence[Finding] = (),
+    ) -> None:
+        """One report. What cannot be written now comes before the next, if the run goes on.
+
+        histograms:  inner edges and counts by name, for TensorBoard only
+        findings:    what the doctor newly found
+        """
         changing = {name: value for name, value in metrics.items() if name not in self._constant}
+        events = [
+            scalars(step, changing),
+            *histogram_events(step, histograms or {}),
+            *finding_events(step, findings),
+        ]
+        found = {FINDINGS: {finding.rule.name: finding.seen for finding in findings}} if findings else {}
         self.writes(
-            lambda: self._lines.append(to_line(step, metrics)),
-            lambda: self._events.append(scalars(step, changing)),
+            lambda: self._lines.append(to_line(step, metrics, found)),
+            lambda: self._events.append(*events),
         )
 
     def sync(self) -> bool:

@@ -31,18 +31,21 @@ class Progress:
         except UnicodeError:
             self.plus_minus = "+-"
         self.started = self.last_shown = time.perf_counter()
-        self.reward: str = ""
+        self.reward, self.reward_step = "", 0
         self.line_open = False
 
     def _line(self, step: int, sps: float | None) -> str:
         width, share = len(f"{self.total_steps:,}"), 100 * step / self.total_steps
         position = f"{step:>{width},} steps {share:5.1f}%"
+        reward = self.reward
+        if reward and step != self.reward_step:  # never an old one as if it were current
+            reward = f"  ({reward.strip()} at {self.reward_step:,})"
         elapsed = time.perf_counter() - self.started
         done = step - self.start_step
         if not done:
-            return f"{position}{self.reward}"
+            return f"{position}{reward}"
         left = short_time((self.total_steps - step) * elapsed / done)
-        return f"{position}  {sps or done / elapsed:>9,.0f} steps/s  {left:>6} left{self.reward}"
+        return f"{position}  {sps or done / elapsed:>9,.0f} steps/s  {left:>6} left{reward}"
 
     def _show(self, text: str, *, keep: bool) -> None:
         if self.terminal:
@@ -67,9 +70,12 @@ class Progress:
             self.reward = f"  reward {reward:.1f} {self.plus_minus} {std:.1f}  length {length:.0f}"
             if "eval/success_rate" in metrics:
                 self.reward += f"  success {metrics['eval/success_rate']:.0%}"
+            self.reward_step = step
         elif "episode/sum_reward" in metrics:  # of log_training_metrics, perhaps after every training step
-            self.reward = f"  training reward {metrics['episode/sum_reward']:.1f}"
+            self.reward, self.reward_step = f"  training reward {metrics['episode/sum_reward']:.1f}", step
             return self.update(step)
+        elif "training/episode_reward" in metrics:  # without evaluations
+            self.reward, self.reward_step = f"  training reward {metrics['training/episode_reward']:.1f}", step
         self._show(self._line(step, metrics.get("training/sps")), keep=True)
 
     def message(self, text: str) -> None:

@@ -26,6 +26,7 @@ from torch_ppo.running.fit import actions_in_words, network_misfit, sizes_in_wor
 from torch_ppo.running.formats import FORMATS, upgraded_env
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
+from torch_ppo.running.phase_clock import PhaseClock
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
 from torch_ppo.simulation.scaling import to_plain
@@ -126,6 +127,8 @@ class TrainingState:
     interval_time:    seconds spent in them; what is still queued on the device counts once the host has waited for it
     controls:         what the task makes of actions, see `simulation.scaling.to_plain`; None if it is not that simple
     walltime:         seconds spent in training steps, likewise
+    clock:            seconds of collecting and of updating since the last report
+    histograms:       of whole training episodes until the last report: inner edges and counts by name
     last_step:        of the last training step the mean loss, the share of policy steps that broke a world, and the
                       largest |reward|
     broken_before:    what `env.broken.counts` was at the last report
@@ -204,6 +207,8 @@ class TrainingState:
         self.last_step = LateNumbers(3, self.device)
         self.interval_steps = 0
         self.interval_time = 0.0
+        self.clock = PhaseClock(self.device)
+        self.histograms: dict[str, tuple[list[float], list[int]]] = {}
         self.broken_before = self.env.broken.counts.tolist()
         self.broken_folder: Path | None = None
         self.best: dict[str, float] | None = None
@@ -301,6 +306,7 @@ class TrainingState:
             "walltime": self.walltime,
             "eval_walltime": self.evaluator.walltime if self.evaluator else 0.0,
             "interval": {"sums": self.interval_sums.tolist(), "steps": self.interval_steps, "time": self.interval_time},
+            "diagnostics": clone(self.collector.diagnostics.state()),
             "episode_metrics": self.episode_metrics.state(),
             "best": self.best,
         }
@@ -356,6 +362,10 @@ class TrainingState:
         interval = saved["interval"]
         self.interval_sums.copy_(torch.tensor(interval["sums"], dtype=torch.float64))
         self.interval_steps, self.interval_time = interval["steps"], interval["time"]
+        if "diagnostics" in saved:  # not in the first files of format 3
+            copy_into(self.collector.diagnostics.state(), saved["diagnostics"], "diagnostics")
+        else:
+            self.collector.diagnostics.clear()
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
         self.broken_before = self.env.broken.counts.tolist()

@@ -48,6 +48,8 @@ class Env:
                       there is success, success_rate, which is
                       `success`; on a done step, those of the
                       finished episode                  (num_envs,) per name
+    episode_totals:   the same in one: length, sum_reward, the
+                      metrics in their order, success_rate     (n, num_envs)
     broken:           which worlds went bad, and why; they
                       end as a termination with reward 0       see `simulation.broken`
 
@@ -140,7 +142,9 @@ class Env:
                 num_envs, self.observation, found.metric_names, device=device, max_state=max_state
             )
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
-            self._totals = torch.zeros(2 + len(self.metrics), num_envs, device=device)
+            num_totals = 2 + len(self.metrics)
+            self.episode_totals = torch.zeros(num_totals + found.has_success, num_envs, device=device)
+            self._totals = self.episode_totals[:num_totals]
             self._length, self._sums = self._totals[0], self._totals[1:]
             length, sum_reward, *sums = self._totals
             self.episode_metrics = {
@@ -148,7 +152,7 @@ class Env:
                 "length": length,
                 **dict(zip(self.metrics, sums, strict=True)),
             }
-            self.success = zeros() if found.has_success else None
+            self.success = self.episode_totals[-1] if found.has_success else None
             if self.success is not None:
                 self.episode_metrics["success_rate"] = self.success
             self.reset()
