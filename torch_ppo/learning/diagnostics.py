@@ -38,7 +38,7 @@ class Diagnostics:
     bins:             whole episodes by length and by sum_reward                                        (2, NUM_BINS) int64
     ranges:           of each observation that a network sees, least and greatest value                 (2, obs_dim)
     peaks:            largest values of `PEAKS` in an SGD step                                          (len(PEAKS),)
-    normalizer_was:   mean and std of each observation when `clear` was called last                     (2, obs_dim)
+    normalizer_was:   mean and std of each observation when `clear` was called last                     (2, dim)
     """
 
     def __init__(self, config: Config, env: Env, agent: Agent, record: Batch) -> None:
@@ -57,7 +57,8 @@ class Diagnostics:
         self._per_step = torch.tensor([[name.endswith("per_step")] for name in self.names], device=device)
         sizes = env.observation_sizes
         self.ranges = {key: torch.zeros(2, sizes[key], device=device) for key in agent.normalizer}
-        self.normalizer_was = {key: torch.zeros(2, sizes[key], device=device) for key in agent.normalizer}
+        # Statistics are of one frame where an observation is a stack of them.
+        self.normalizer_was = {key: torch.zeros(2, len(x.mean), device=device) for key, x in agent.normalizer.items()}
         self.peaks = torch.zeros(len(PEAKS), device=device)
         self._peak_columns = [METRICS.index(name) for name in PEAKS]
         # tanh leaves actions within 1; a normal distribution has no such limit, and what counts is the control's range.
@@ -153,7 +154,8 @@ class Diagnostics:
             statistics, (mean, std) = self.agent.normalizer[key], self.normalizer_was[key]
             seen = statistics.normalize(range_) if self.agent.normalize_observations else range_
             sizes.append(seen.abs().amax())
-            constant.append((range_[0] == range_[1]).sum())
+            newest = range_[:, -len(statistics.mean) :]
+            constant.append((newest[0] == newest[1]).sum())
             shift = ((statistics.mean - mean) / std).abs().amax()
             drifts.append(torch.maximum(shift, (statistics.std / std).log().abs().amax()))
         return torch.stack([torch.stack(sizes).amax(), torch.stack(constant).sum(), torch.stack(drifts).amax()])
@@ -191,7 +193,7 @@ class Diagnostics:
         if not episodes:
             return found, {}
         for name, total in zip(self.names, values["sums"], strict=True):
-            shown = name if name == "success_rate" else f"episode_{name.removeprefix('sum_')}"
+            shown = name if name == "success_rate" else f"episode_{'reward' if name == 'sum_reward' else name}"
             found[shown] = total / episodes
         for i, name in enumerate(("episode_length", "episode_reward")):
             found |= {f"{name}_min": values["lowest"][i], f"{name}_max": values["highest"][i]}
