@@ -173,7 +173,8 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
 
 def interior(state: TrainingState) -> Metrics:
     """What else is known of the training since the last report; also leaves `state.histograms`."""
-    found, state.histograms = state.collector.diagnostics.read()
+    found, histograms = state.collector.diagnostics.read()
+    state.histograms = {f"training/{name}": histogram for name, histogram in histograms.items()}
     state.clock.settle(still_running=0)
     found |= state.clock.metrics(state.config.env_step_per_training_step)
     if state.device.type == "cuda":

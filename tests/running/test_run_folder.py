@@ -328,11 +328,12 @@ def test_tensorboard_has_what_can_change_and_the_configuration(train):
     events.Reload()
     tags = events.Tags()
     in_file = {name for row in read_history(Path("run/metrics.jsonl")) for name in row} - {"step"}
-    constant = in_file - set(tags["scalars"])
+    constant = in_file - set(tags["scalars"]) - {"doctor"}
     assert constant == {
         "eval/avg_episode_length", "eval/std_episode_length", "training/overflowed_envs", "training/skipped_fraction",
-        "training/learning_rate",
+        "training/learning_rate", "training/terminations", *(f"training/episode_length{x}" for x in ("", "_min", "_max")),
     }  # fmt: skip
+    assert "training/episode_reward" in tags["histograms"]
     assert "config/text_summary" in tags["tensors"] and "custom_scalars__config__" in tags["tensors"]
     assert (
         "_hparams_/session_start_info" in events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name

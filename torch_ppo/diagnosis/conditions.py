@@ -156,6 +156,21 @@ def never_shrinks(name: str, *, share: float, done: float, reports: int = 3) -> 
     return condition
 
 
+def bonus_outweighs(*, factor: float) -> Condition:
+    """The loss of entropy is that much larger than the policy's, in the last report."""
+
+    def condition(course: Course) -> str | None:
+        losses = [course.series(name) for name in ("training/entropy_loss", "training/policy_loss")]
+        if not all(losses):
+            return None
+        entropy, policy = (points[-1].value for points in losses)
+        if abs(entropy) <= factor * abs(policy):
+            return None
+        return f"entropy_loss is {number(entropy)}, policy_loss {number(policy)}"
+
+    return condition
+
+
 # Of the reward
 
 

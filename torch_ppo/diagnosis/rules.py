@@ -104,7 +104,9 @@ RULES = (
     ),
     Rule(
         "exploration never ends",
-        c.never_shrinks(STD, share=0.97, done=0.4),
+        c.all_of(
+            c.never_shrinks(STD, share=0.97, done=0.4), c.any_of(c.bonus_outweighs(factor=10.0), c.no_better(done=0.4))
+        ),
         "The policy is as random as it was at first: the bonus for entropy outweighs the reward.",
         "a smaller {entropy_cost}, or a larger {reward_scaling}",
     ),
@@ -117,13 +119,13 @@ RULES = (
     Rule(
         "constant observations",
         c.above("training/constant_observations", 0.5, times=2),
-        "Columns of the observation never change: a sensor that is not read, or something that is always the same.",
+        "Half of what is observed never changes: a sensor that is not read, or something that is always the same.",
         "look at what the task's observe returns; a column that only later changes will shock the networks",
     ),
     Rule(
         "observations far from 1",
-        c.above("training/observation_max", 1000.0, skip=1),
-        "An observation is thousands of standard deviations, or units, from what the networks usually see.",
+        c.above("training/observation_max", 100.0, skip=1),
+        "An observation is hundreds of standard deviations, or units, from what the networks usually see.",
         "{normalize_observations} = true with {normalizer_clip} = 10; scale it in the task",
     ),
     Rule(

@@ -145,7 +145,8 @@ class Diagnostics:
 
     @torch.no_grad()
     def _observations(self) -> Tensor:
-        """Of all observations: largest size as the networks see it, columns without change, drift of the normalizer `(3,)`.
+        """Of all observations: largest size as the networks see it, share of columns without change, drift of the
+        normalizer `(3,)`.
 
         Drift is the largest change of a mean in standard deviations, or of the logarithm of one.
         """
@@ -155,10 +156,12 @@ class Diagnostics:
             seen = statistics.normalize(range_) if self.agent.normalize_observations else range_
             sizes.append(seen.abs().amax())
             newest = range_[:, -len(statistics.mean) :]
-            constant.append((newest[0] == newest[1]).sum())
+            constant.append(newest[0] == newest[1])
             shift = ((statistics.mean - mean) / std).abs().amax()
             drifts.append(torch.maximum(shift, (statistics.std / std).log().abs().amax()))
-        return torch.stack([torch.stack(sizes).amax(), torch.stack(constant).sum(), torch.stack(drifts).amax()])
+        return torch.stack(
+            [torch.stack(sizes).amax(), torch.cat(constant).to(torch.float32).mean(), torch.stack(drifts).amax()]
+        )
 
     def read(self) -> tuple[dict[str, float], dict[str, tuple[list[float], list[int]]]]:
         """Numbers of the interval by name, and histograms: inner edges and counts. One read from the device.
