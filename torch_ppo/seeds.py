@@ -173,7 +173,7 @@ def execute(run: Run) -> str | None:
 
 
 def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, object]]:
-    """Per variant: the curve of every seed, and median, lowest and highest last reward over seeds."""
+    """Per variant: the curve of every seed, and median, lowest and highest over seeds of the last and the best reward."""
     summary = {}
     for variant in dict.fromkeys(run.variant for run in runs):
         own = [run for run in runs if run.variant == variant]
@@ -182,9 +182,22 @@ def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, 
         summary[variant] = {
             "curves": curves,
             "failures": {run.seed: failures[run] for run in own if run in failures},
-            "last": {"median": statistics.median(last), "lowest": min(last), "highest": max(last)} if last else None,
+            "last": spread(last),
+            "best": spread([best_reward(curve) for curve in curves.values()]),
         }
     return summary
+
+
+def best_reward(curve: list[tuple[int, float]]) -> float:
+    """The highest reward of a curve: that of policy.pt."""
+    return max((reward for _, reward in curve if math.isfinite(reward)), default=math.nan)
+
+
+def spread(rewards: list[float]) -> dict[str, float] | None:
+    """Median, lowest and highest; None of nothing."""
+    if not rewards:
+        return None
+    return {"median": statistics.median(rewards), "lowest": min(rewards), "highest": max(rewards)}
 
 
 def without_nan(nest: object) -> object:
@@ -197,12 +210,14 @@ def without_nan(nest: object) -> object:
 
 
 def table(summary: dict[str, dict[str, object]]) -> str:
-    """The last eval/episode_reward of each variant."""
+    """The last and the best eval/episode_reward of each variant."""
     width = max(map(len, summary))
-    lines = [f"{'':{width}}  last eval/episode_reward: median (lowest .. highest) over seeds"]
+    lines = [f"{'':{width}}  last, and best, eval/episode_reward: median (lowest .. highest) over seeds"]
     for variant, found in summary.items():
-        last = found["last"]
-        text = "none" if last is None else f"{last['median']:.1f} ({last['lowest']:.1f} .. {last['highest']:.1f})"
+        texts = [
+            f"{x['median']:.1f} ({x['lowest']:.1f} .. {x['highest']:.1f})" for x in (found["last"], found["best"]) if x
+        ]
+        text = ", best ".join(texts) or "none"
         failed = "".join(f"; seed {seed}: {reason}" for seed, reason in found["failures"].items())
         lines.append(f"{variant:{width}}  {text} of {len(found['curves'])}{failed}")
     return "\n".join(lines)
@@ -252,7 +267,8 @@ def main() -> None:
                 if failure is not None:
                     failures[run] = failure
                 curve = read_curve(run.folder / "metrics.jsonl")
-                outcome = failure or f"reward {curve[-1][1]:.1f}" if curve else failure or "no evaluation"
+                reached = f"reward {curve[-1][1]:.1f}, best {best_reward(curve):.1f}" if curve else "no evaluation"
+                outcome = failure or reached
                 print(f"{number}/{len(runs)}  {run.folder}  {outcome}", flush=True)
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)

@@ -1,6 +1,5 @@
 """Each rule is triggered by a real short training with something sabotaged, which without it triggers none."""
 
-import contextlib
 import math
 from dataclasses import dataclass, field
 
@@ -13,21 +12,22 @@ from torch_ppo.diagnosis.course import Course
 from torch_ppo.diagnosis.findings import diagnose
 from torch_ppo.diagnosis.rules import RULES
 from torch_ppo.settings.config import Config
-from torch_ppo.train import BrokenWorldsError, DivergedError
+from torch_ppo.train import DivergedError
 
 HEALTHY = {
-    "num_timesteps": 40_960,
+    "num_timesteps": 64_000,
     "num_evals": 6,
     "num_eval_envs": 16,
     "episode_length": 40,
+    "random_episode_phase": True,
     "normalize_observations": True,
     "num_envs": 64,
     "unroll_length": 10,
     "batch_size": 32,
     "num_minibatches": 4,
     "num_updates_per_batch": 4,
-    "discounting": 0.95,
-    "learning_rate": 1e-3,
+    "discounting": 0.9,
+    "learning_rate": 3e-3,
     "entropy_cost": 1e-3,
     "policy_hidden_layer_sizes": (16,),
     "value_hidden_layer_sizes": (32,),
@@ -35,10 +35,13 @@ HEALTHY = {
 }
 
 
-class Reach(ToyTask):
-    """The toy told to bring x to a target that its drift leads away from; never ends early.
+# Where x comes to rest under the action (-0.8, 0.6).
+TARGET = (-0.9, 0.14, 0.87)
 
-    scale:       of the reward
+
+class Reach(ToyTask):
+    """The toy told to bring x to a target; never ends early.
+
     observe_as:  what becomes of the observation (num_envs, 5), by the steps so far (num_envs,)
     reward_as:   what becomes of the reward (num_envs,), likewise
     """
@@ -51,11 +54,12 @@ class Reach(ToyTask):
         return self.observe_as(super().observe(physics, memory), memory["tick"])
 
     def reward(self, physics, memory, action):
-        target = torch.tensor([0.5, -0.4, 0.3], device=physics.qpos.device)
-        reward = torch.exp(-4.0 * (physics.qpos - target).square().sum(1))
+        target = torch.tensor(TARGET, device=physics.qpos.device)
+        reward = torch.exp(-3.0 * (physics.qpos - target).square().sum(1))
         return self.reward_as(reward, memory["tick"]), {}
 
     metric_names = ()
+    reward_range = (0.0, 1.0)
 
 
 @dataclass
@@ -72,33 +76,39 @@ def late(start, value):
 SABOTAGE = {
     "not a number": Sabotage({"learning_rate": 1e30}),
     "KL spike": Sabotage({"learning_rate": 3e-1}),
-    "too much is clipped": Sabotage({"learning_rate": 3e-1}),
+    "too much is clipped": Sabotage({"clipping_epsilon": 1e-3}),
     "exploding gradients": Sabotage(task={"reward_as": late(400, lambda r: 1e5 * r)}),
     "exploding value loss": Sabotage(task={"reward_as": late(400, lambda r: 1e4 * r)}),
     "value never fits": Sabotage({"learning_rate": 1e-6, "reward_scaling": 100.0}),
     "value loss does not move": Sabotage({"vf_loss_coefficient": 0.0}),
     "returns far from 1": Sabotage({"reward_scaling": 1e3}),
-    "nothing is learned": Sabotage({"learning_rate": 1e-8}),
+    "nothing is learned": Sabotage({"learning_rate": 1e-8, "normalize_observations": False}),
     "updates are skipped": Sabotage({"target_kl": 1e-6}),
-    "exploration ended early": Sabotage({"entropy_cost": -1.0, "learning_rate": 1e-2}),
+    "exploration ended early": Sabotage(
+        {
+            "distribution_type": "normal",
+            "noise_std_type": "log",
+            "init_noise_std": 0.005,
+            "mean_clip_scale": 1.0,
+            "learning_rate": 1e-5,
+        }
+    ),
     "exploration never ends": Sabotage({"entropy_cost": 10.0}),
-    "actions at their limits": Sabotage(
-        {"distribution_type": "normal", "init_noise_std": 30.0, "learning_rate": 1e-5}
-    ),
+    "actions at their limits": Sabotage({"learning_rate": 3e-1}),
     "constant observations": Sabotage(task={"observe_as": lambda x, tick: torch.cat([x[:, :2], 0.0 * x[:, 2:]], 1)}),
-    "observations far from 1": Sabotage(
-        {"normalize_observations": False}, {"observe_as": lambda x, tick: 1e3 * x}
-    ),
+    "observations far from 1": Sabotage({"normalize_observations": False}, {"observe_as": lambda x, tick: 1e3 * x}),
     "observations drift": Sabotage(task={"observe_as": lambda x, tick: x * (1.0 + 1.01 ** tick[:, None])}),
     "reward fell": Sabotage(task={"reward_as": late(400, lambda r: -r)}),
-    "best was long ago": Sabotage({"num_evals": 11}),
+    "best was long ago": Sabotage({"num_evals": 11}, {"reward_as": late(300, lambda r: -r)}),
     "no better than at first": Sabotage({"learning_rate": 1e-8}),
-    "stuck": Sabotage({"num_evals": 9}),
+    "stuck": Sabotage({"num_evals": 9, "learning_rate": 1e-8}),
     "reward is never found": Sabotage(task={"reward_as": lambda r, tick: 0.0 * r}),
     "episodes stay short": Sabotage({"episode_length": 400}, {"limit": 0.1}),
     "discount too short": Sabotage({"discounting": 0.3, "episode_length": 200}),
-    "unusual batches": Sabotage({"num_envs": 8, "batch_size": 4, "num_minibatches": 2}),
-    "worlds break": Sabotage(task={"reward_as": lambda r, tick: torch.where(tick == 300, r / 0.0, r)}),
+    "unusual batches": Sabotage({"num_envs": 8, "batch_size": 4, "num_minibatches": 2, "num_timesteps": 4000}),
+    "worlds break": Sabotage(
+        {"max_broken_fraction": 1.0}, {"reward_as": lambda r, tick: torch.where(tick == 300, r / 0.0, r)}
+    ),
 }
 
 
@@ -106,12 +116,10 @@ def reports(task, settings):
     """All reports of a training, with what follows where it ends with an error."""
     rows = []
     config = Config(**settings)
-    ending = contextlib.suppress(BrokenWorldsError)
-    with ending:
-        try:
-            torch_ppo.train(task, progress_fn=lambda step, metrics: rows.append({"step": step, **metrics}), **settings)
-        except DivergedError:  # as the program notes it
-            rows.append({"step": config.total_env_steps, "training/total_loss": math.nan})
+    try:
+        torch_ppo.train(task, progress_fn=lambda step, metrics: rows.append({"step": step, **metrics}), **settings)
+    except DivergedError:  # as the program notes it
+        rows.append({"step": config.total_env_steps, "training/total_loss": math.nan})
     return Course(rows, config, task.reward_range[1] * config.episode_length)
 
 
@@ -125,9 +133,14 @@ def test_without_sabotage_nothing_is_found():
     assert course.rewards[-1].value > 1.5 * course.rewards[0].value
 
 
+QUICK = ("not a number", "KL spike", "exploding gradients", "reward fell", "constant observations", "unusual batches")
+
+
 @pytest.mark.filterwarnings("ignore:worlds broke")
-@pytest.mark.filterwarnings("ignore:reward is inf")
-@pytest.mark.parametrize("name", SABOTAGE)
+@pytest.mark.filterwarnings("ignore:.*is inf or NaN in env")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SABOTAGE]
+)
 def test_a_sabotaged_training_triggers_its_rule(name):
     sabotage = SABOTAGE[name]
     course = reports(Reach(**sabotage.task), {**HEALTHY, **sabotage.settings})

@@ -138,4 +138,6 @@ def test_summary(tmp_path):
     summary = summarise(runs, {runs[1]: "error: it broke"})
     assert summary["default"]["last"] == {"median": 10.0, "lowest": 0.0, "highest": 40.0}
     assert summary["discounting=0.5"]["last"] is None
-    assert "10.0 (0.0 .. 40.0) of 3" in table(summary) and "seed 0: error: it broke" in table(summary)
+    assert "10.0 (0.0 .. 40.0), best 10.0 (1.0 .. 40.0) of 3" in table(summary) and "seed 0: error: it broke" in table(
+        summary
+    )

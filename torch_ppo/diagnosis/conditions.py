@@ -69,11 +69,13 @@ def usually_above(name: str, limit: float, *, reports: int = 3) -> Condition:
     return condition
 
 
-def always_below(name: str, limit: float, *, after: float = 0.0, done: float = 0.0, reports: int = 2) -> Condition:
-    """Less than `limit` in all reports after the share `after` of the run, once the share `done` is done."""
+def always_below(
+    name: str, limit: float, *, after: float = 0.0, done: float = 0.0, reports: int = 2, skip: int = 0
+) -> Condition:
+    """Less than `limit` in all reports after the share `after` of the run and the first `skip`, once `done` is done."""
 
     def condition(course: Course) -> str | None:
-        points = course.series(name, since=after)
+        points = course.series(name, since=after)[skip:]
         if len(points) < reports or course.done < done or not all(p.value < limit for p in points):
             return None
         return f"{short(name)} has been below {number(limit)} in all {len(points)} reports, last {number(points[-1].value)}"
@@ -156,21 +158,6 @@ def never_shrinks(name: str, *, share: float, done: float, reports: int = 3) -> 
     return condition
 
 
-def bonus_outweighs(*, factor: float) -> Condition:
-    """The loss of entropy is that much larger than the policy's, in the last report."""
-
-    def condition(course: Course) -> str | None:
-        losses = [course.series(name) for name in ("training/entropy_loss", "training/policy_loss")]
-        if not all(losses):
-            return None
-        entropy, policy = (points[-1].value for points in losses)
-        if abs(entropy) <= factor * abs(policy):
-            return None
-        return f"entropy_loss is {number(entropy)}, policy_loss {number(policy)}"
-
-    return condition
-
-
 # Of the reward
 
 
@@ -201,7 +188,12 @@ def best_long_ago(*, evaluations: int, share: float) -> Condition:
         best = max(range(len(rewards)), key=lambda i: rewards[i].value)
         first, top = rewards[0].value, rewards[best].value
         recent = sum(p.value for p in rewards[-3:]) / 3
-        if len(rewards) - 1 - best < evaluations or top - recent <= (1 - share) * (top - first):
+        noise = 3 * course.reward_error(rewards[best].step)
+        if (
+            best == 0
+            or len(rewards) - 1 - best < evaluations
+            or top - recent <= max(noise, (1 - share) * (top - first))
+        ):
             return None
         return (
             f"the best reward, {number(top)}, was {len(rewards) - 1 - best} evaluations ago, "
@@ -219,8 +211,10 @@ def no_better(*, done: float, evaluations: int = 4) -> Condition:
         if len(rewards) < evaluations or course.done < done:
             return None
         first, best = rewards[0], max(rewards[1:], key=lambda p: p.value)
-        noise = 3 * math.hypot(course.reward_error(first.step), course.reward_error(best.step))
-        if best.value > first.value + max(noise, 0.05 * abs(first.value)):
+        error = math.hypot(course.reward_error(first.step), course.reward_error(best.step))
+        usual = sum(p.value for p in rewards[1:]) / len(rewards[1:])
+        slack = 0.05 * abs(first.value)
+        if best.value > first.value + max(3 * error, slack) or usual > first.value + max(error, slack):
             return None
         return f"the reward was {number(first.value)} at first and {number(best.value)} at best since"
 
@@ -236,8 +230,8 @@ def plateau(*, below: float, done: float, evaluations: int = 6) -> Condition:
             return None
         half = len(rewards) // 2
         early, late = (max(part, key=lambda p: p.value) for part in (rewards[:half], rewards[half:]))
-        noise = 3 * math.hypot(course.reward_error(early.step), course.reward_error(late.step))
-        if late.value > early.value + noise or max(early.value, late.value) > below * course.max_reward:
+        risen = late.value - early.value > max(0.02 * abs(early.value), course.reward_error(late.step))
+        if risen or max(early.value, late.value) > below * course.max_reward:
             return None
         return (
             f"the reward has not risen since {course.at(early.step)[3:]}: {number(early.value)} then, "
