@@ -6,6 +6,7 @@ python -m torch_ppo.train --env cartpole
 import contextlib
 import dataclasses
 import math
+import signal
 import sys
 import time
 import warnings
@@ -23,7 +24,7 @@ from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS
 from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.broken_cases import broken_lines, too_many_broken, why_not_a_number
-from torch_ppo.running.call_arguments import checked_arguments
+from torch_ppo.running.call_arguments import check_functions, checked_arguments
 from torch_ppo.running.checkpoint import restore, save_checkpoint
 from torch_ppo.running.disk import DiskError, DiskWrites, check_folder
 from torch_ppo.running.evaluate import EvaluationStopped
@@ -229,6 +230,7 @@ def train(
 
     Raises ConfigError for a value that cannot work and DivergedError if the loss becomes NaN.
     """
+    check_functions(progress_fn=progress_fn, policy_params_fn=policy_params_fn)
     environment, eval_env, network_factory = checked_arguments(
         environment, num_timesteps, eval_env, network_factory, restore_params, settings
     )
@@ -282,7 +284,7 @@ def main() -> None:
                         print(introduction, summary(state.config), sep="\n", flush=True)
                         run_in_folder(state, folder, stop, started)
         except KeyboardInterrupt:
-            sys.exit(128 + stop.number)
+            sys.exit(128 + (stop.number or signal.SIGINT))  # without a signal: raised by the task
         except NotNeeded:
             return
         except DeviceLost as error:  # whoever notices says it, for it may be the first that is gone

@@ -32,6 +32,9 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
             {"network_factory": lambda *sizes: None, "policy_hidden_layer_sizes": (8,)},
             "policy_hidden_layer_sizes has no effect beside a network_factory function",
         ),
+        ({"progress_fn": None}, "progress_fn is None, but must be a function"),
+        ({"policy_params_fn": 3}, "policy_params_fn is 3, but must be a function"),
+        ({"network_factory": 3}, "network_factory is 3, but must be a function, or a dict of options"),
         ({"num_timesteps": 1e6}, "num_timesteps is 1000000.0, but must be an int"),
     ],
 )

@@ -40,12 +40,12 @@ def old(saved, **changes):
 
 def test_what_is_written_is_read(saved, tmp_path, differences):
     save_checkpoint(saved, tmp_path / "a.pt", tmp_path / "below" / "b.pt")
-    assert saved["format"] == 4
+    assert saved["format"] == 5
     for name in ("a.pt", "below/b.pt"):
         assert differences(load_checkpoint(tmp_path / name), saved) == []
 
 
-@pytest.mark.parametrize("hashed", [True, False], ids=["format 4", "format 2"])
+@pytest.mark.parametrize("hashed", [True, False], ids=["format 5", "format 2"])
 def test_every_flipped_bit_and_zeroed_page_is_refused(saved, tmp_path, hashed, differences):
     """With a hash wherever it is; without, a change of the zip's padding may pass, which changes no value."""
     content = to_bytes(saved) if hashed else old(saved)
@@ -82,8 +82,8 @@ def test_format_2_is_read_and_others_are_not(saved, tmp_path, differences):
     path = tmp_path / "a.pt"
     path.write_bytes(old(saved))
     assert differences(load_checkpoint(path), {**saved, "format": 2}) == []
-    path.write_bytes(old(saved, format=5))
-    with pytest.raises(CheckpointError, match="format 5"):
+    path.write_bytes(old(saved, format=6))
+    with pytest.raises(CheckpointError, match="format 6"):
         load_checkpoint(path)
 
 
@@ -112,6 +112,37 @@ def test_other_versions_are_named(saved, tmp_path):
     save_checkpoint({name: saved[name] for name in ("agent", "config", "format")}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="lacks action_dim, env_steps, observation_sizes"):
         load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": None}, "its config is not settings by name"),
+        ({"config": []}, "its config is not settings by name"),
+        ({"format": torch.zeros(3)}, "checkpoint format tensor"),
+        ({"format": "4"}, "checkpoint format 4, this version reads"),
+        ({"agent": None}, "its agent is not tensors by name"),
+        ({"agent": {}}, "its agent is not tensors by name"),
+        ({"agent": {"policy.x": "x"}}, "its agent is not tensors by name"),
+        ({"observation_sizes": None}, "its observation_sizes is not sizes by name"),
+        ({"observation_sizes": {"state": "x"}}, "its observation_sizes is not sizes by name"),
+        ({"observation_sizes": {"state": -1}}, "its observation_sizes is not sizes by name"),
+        ({"observation_sizes": {"state": True}}, "its observation_sizes is not sizes by name"),
+        ({"observation_sizes": {"state": 10**12}}, "networks cannot be made"),
+        ({"action_dim": "x"}, "its action_dim is not a number of actions"),
+        ({"action_dim": -3}, "its action_dim is not a number of actions"),
+        ({"env_steps": "x"}, "its env_steps is not a count"),
+        ({"training_steps": 2.5}, "its training_steps is not a count"),
+        ({"training_steps": 10**30}, "its training_steps is not a count"),
+        ({"best": "x"}, "its best is not a reward and its env steps"),
+    ],
+)
+def test_a_whole_file_of_other_kinds_of_values_is_one_line(saved, tmp_path, changes, words):
+    """Somebody's own, with a hash that is right."""
+    save_checkpoint({**saved, **changes}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=words) as error:
+        agent_from_checkpoint(load_checkpoint(tmp_path / "a.pt"))
+    assert "\n" not in str(error.value)
 
 
 def test_the_newest_whole_one_is_taken_and_named(saved, tmp_path):

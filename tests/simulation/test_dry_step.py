@@ -8,7 +8,7 @@ import torch
 
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.simulation.env import Env
-from torch_ppo.simulation.task import Task, TaskError
+from torch_ppo.simulation.task import Task, TaskError, observation_parts
 
 
 def make_env(task, num_envs=6):
@@ -106,6 +106,19 @@ def rebind_new(self, physics, memory, action):
         ({"num_random": -1}, "Mine.num_random is -1, but must be an int, 0 or greater"),
         ({"num_random": 1.5}, "Mine.num_random is 1.5, but must be an int, 0 or greater"),
         ({"metric_names": "speed"}, r"Mine.metric_names is 'speed', but must be a tuple of names"),
+        ({"episode_length": None}, "Mine.episode_length is None, but must be an int of env steps, 1 or greater"),
+        ({"episode_length": 0}, "Mine.episode_length is 0, but"),
+        ({"episode_length": 50.5}, "Mine.episode_length is 50.5, but"),
+        ({"episode_length": 2**31}, "Mine.episode_length is 2147483648, but"),
+        ({"nconmax": -1}, "Mine.nconmax is -1, but must be an int, 0 or greater, or None"),
+        ({"njmax": "many"}, "Mine.njmax is 'many', but must be an int"),
+        (
+            {"observation_names": (("x", 2, "m"),)},
+            "Mine.observation_names has 2 numbers for 'state', but observe returns 5",
+        ),
+        ({"observation_names": "x"}, "Mine.observation_names is 'x', but must be a tuple of"),
+        ({"observation_names": (("x", 5),)}, r"must be a tuple of \(name, size, unit\), or a dict of such, such as"),
+        ({"observation_names": {"state": (("x", 5.0, "m"),)}}, r"must be a tuple of \(name, size, unit\)"),
         ({"make_memory": lambda self, n, device: None}, "Mine.make_memory returns NoneType, but a dict of tensors"),
         (
             {"make_memory": lambda self, n, device: {"x": torch.zeros(3)}},
@@ -129,6 +142,16 @@ def test_one_line(methods, words):
     with pytest.raises(ValueError, match=words) as error:
         make_env(mine(**methods))
     assert "\n" not in str(error.value)
+
+
+def test_names_of_another_observation_are_no_mistake():
+    """A variant of a task that observes something else has none, rather than a run that ends without its policy."""
+    task = mine(**observing(lambda x: x[:, :2]))
+    env = make_env(task)
+    assert env.observation_sizes == {"state": 2}
+    assert observation_parts(task, "state", 2) is None
+    same = observation_parts(mine(**observing(lambda x: x * 2)), "state", 5)
+    assert same == observation_parts(Cartpole(), "state", 5) and same
 
 
 @pytest.mark.parametrize("missing", ["start", "observe", "reward", "mjcf"])

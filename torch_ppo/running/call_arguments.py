@@ -48,6 +48,8 @@ def checked_arguments(
     if isinstance(network_factory, Mapping):
         settings |= network_factory
         network_factory = None
+    elif network_factory is not None and not callable(network_factory):
+        raise ConfigError(f"network_factory is {network_factory!r}, but must be a function, or a dict of options")
     known = Config.__dataclass_fields__
     for name in settings:
         if name not in known:
@@ -72,6 +74,13 @@ def checked_arguments(
         None if eval_env is None else task_of(eval_env, "eval_env"),
         network_factory,
     )
+
+
+def check_functions(**given: object) -> None:
+    """ConfigError for an argument that is not the function that it must be."""
+    for name, value in given.items():
+        if not callable(value):
+            raise ConfigError(f"{name} is {value!r}, but must be a function; left out, nothing is called")
 
 
 def task_of(given: object, parameter: str) -> Task:

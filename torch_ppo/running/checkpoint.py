@@ -7,6 +7,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -111,14 +112,40 @@ def load_checkpoint(path: Path) -> dict[str, object]:
         raise DamagedError(f"{path} is not a whole checkpoint (cut off or damaged?){hint}")
     if not isinstance(checkpoint, dict) or not {"agent", "config", "format"} <= checkpoint.keys():
         raise CheckpointError(f"{path} is not a checkpoint of torch_ppo")
-    if checkpoint["format"] not in FORMATS:
+    if type(checkpoint["format"]) is not int or checkpoint["format"] not in FORMATS:
         raise CheckpointError(f"{path} has checkpoint format {checkpoint['format']}, this version reads {FORMATS}")
     if checkpoint["format"] > 2 and content[-_HASH_LENGTH:-64] != _HASH_NAME:
         raise DamagedError(f"{path} has lost its hash, so it is not as it was written")
     missing = {"observation_sizes", "action_dim", "env_steps"} - checkpoint.keys()
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}")
+    for name, (is_one, what) in _ENTRIES.items():
+        if name in checkpoint and not is_one(checkpoint[name]):
+            raise CheckpointError(f"{path} is not a checkpoint of torch_ppo: its {name} is not {what}")
     return checkpoint
+
+
+def _is_dict(value: object, kind: type) -> bool:
+    return isinstance(value, dict) and all(type(key) is str and isinstance(each, kind) for key, each in value.items())
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**63
+
+
+# What entries of a checkpoint are, where something is done with them before they are compared with what is live.
+_ENTRIES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "config": (lambda x: _is_dict(x, object), "settings by name"),
+    "agent": (lambda x: bool(x) and _is_dict(x, Tensor), "tensors by name"),
+    "observation_sizes": (
+        lambda x: bool(x) and _is_dict(x, int) and all(_is_count(each, 1) for each in x.values()),
+        "sizes by name",
+    ),
+    "action_dim": (lambda x: _is_count(x, 1), "a number of actions"),
+    "env_steps": (_is_count, "a count"),
+    "training_steps": (_is_count, "a count"),
+    "best": (lambda x: x is None or _is_dict(x, (int, float)), "a reward and its env steps"),
+}
 
 
 def kind_of_file(path: Path, content: bytes) -> str | None:
@@ -176,7 +203,12 @@ def config_of(checkpoint: dict[str, object]) -> Config:
 
 def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
     """The agent alone, on the CPU; needs no task or simulator. CheckpointError if it does not fit its configuration."""
-    agent = make_agent(config_of(checkpoint), checkpoint["observation_sizes"], checkpoint["action_dim"])
+    config = config_of(checkpoint)
+    try:
+        agent = make_agent(config, checkpoint["observation_sizes"], checkpoint["action_dim"])
+    except (RuntimeError, MemoryError) as error:  # sizes that no memory holds
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"the checkpoint's networks cannot be made: {reason}") from None
     misfit = network_misfit(checkpoint["agent"], agent.state_dict(), "its configuration")
     if misfit:
         raise CheckpointError(f"the checkpoint's networks are not those of its configuration: {misfit}")

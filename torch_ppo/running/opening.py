@@ -170,7 +170,7 @@ def _resume(
                     f"note: of {here.devices.count} devices {begun_anew} begin their episodes anew, with new random "
                     f"numbers (the checkpoint is of {before}); networks, optimizer and counters go on"
                 )
-        except (ValueError, RuntimeError, LookupError, TypeError) as error:
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             changed = "".join(f" ({note.removeprefix('note: ')})" for note in what_changed(folder.path, task))
             raise CheckpointError(f"{path} does not fit: {error}{changed}") from None
         if state.training_steps >= state.config.num_training_steps and not state.report_is_due:

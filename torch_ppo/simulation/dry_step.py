@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.simulation.physics import Physics
-from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
+from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
 
 
 class Found(NamedTuple):
@@ -51,6 +51,13 @@ def check_attributes(task: Task) -> None:
     number = task.num_random
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise TaskError(f"{name}.num_random is {number!r}, but must be an int, 0 or greater")
+    length = task.episode_length
+    if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length < 2**31:
+        raise TaskError(f"{name}.episode_length is {length!r}, but must be an int of env steps, 1 or greater")
+    for attribute in ("nconmax", "njmax"):
+        number = getattr(task, attribute)
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+            raise TaskError(f"{name}.{attribute} is {number!r}, but must be an int, 0 or greater, or None")
     for attribute in ("metric_names", "memory_kept"):
         names = getattr(task, attribute)
         if not isinstance(names, (tuple, list)) or not all(isinstance(each, str) for each in names):
@@ -133,6 +140,7 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         check_numbers("observe", f"observation {key!r}", value, (num_envs, width))
         if width == 0:
             fail("observe", f"returns observation {key!r} without numbers")
+        observation_parts(task, key, width)
     returned = as_reward(reward)
     if len(returned) != 2 or not isinstance(returned[1], dict):
         fail("reward", "must return the reward, or the reward and a dict of metrics by name")

@@ -166,18 +166,37 @@ class Task:
 def observation_parts(task: Task, key: str, size: int) -> list[dict[str, str | int]] | None:
     """Name, start, size and unit of each part of the task's observation `key` of `size` numbers; None if it names none.
 
-    TaskError if the parts are not as many numbers as the observation has.
+    TaskError if the parts are not as many numbers as the observation has. Names that are inherited by a task with an
+    `observe` of its own are those of another observation; where they do not fit, there are none.
     """
-    names = task.observation_names
+    name, names = type(task).__name__, task.observation_names
     parts = names.get(key, ()) if isinstance(names, Mapping) else names
-    if not parts:
-        return None
-    found, start = [], 0
-    for name, length, unit in parts:
-        found.append({"name": name, "start": start, "size": length, "unit": unit})
-        start += length
-    if start != size:
+    if not isinstance(parts, (tuple, list)) or not all(_is_part(part) for part in parts):
         raise TaskError(
-            f"{type(task).__name__}.observation_names has {start} numbers for {key!r}, but observe returns {size}"
+            f"{name}.observation_names is {names!r}, but must be a tuple of (name, size, unit), or a dict of such, such as "
+            '(("position", 3, "m"), ("speed", 1, "m/s"))'
         )
-    return found
+    found, start = [], 0
+    for title, length, unit in parts:
+        found.append({"name": title, "start": start, "size": length, "unit": unit})
+        start += length
+    if start != size and found and not _are_inherited_names(task):
+        raise TaskError(f"{name}.observation_names has {start} numbers for {key!r}, but observe returns {size}")
+    return found if start == size else None
+
+
+def _is_part(part: object) -> bool:
+    """Whether it is (name, size, unit)."""
+    return isinstance(part, (tuple, list)) and [type(each) for each in part] == [str, int, str] and part[1] > 0
+
+
+def _are_inherited_names(task: Task) -> bool:
+    """Whether a class further down has its own `observe`, but no `observation_names`."""
+    if "observation_names" in vars(task):
+        return False
+    for each in type(task).__mro__:
+        if "observation_names" in vars(each):
+            return False
+        if "observe" in vars(each):
+            return True
+    return False
