@@ -2,31 +2,45 @@
 
 python -m torch_ppo.seeds --env cartpole --seeds 0 1 2 --vary learning_rate=1e-2 learning_rate=1e-6
 
-Every run is a process of its own, `python -m torch_ppo.train`, with a run folder of its own. The same command again goes
-on where it was interrupted, however that was, and repeats nothing that is done. Exit status 2 if any run failed.
+Every run is a process of its own, `python -m torch_ppo.train`, with a run folder of its own: here, one for each of
+`--devices` at a time, or through `--launcher submitit` as jobs of a SLURM array (docs/scaling.md). The same command again
+goes on where it was interrupted, however that was, and repeats nothing that is done. Exit status 2 if any run failed.
 """
 
-import concurrent.futures
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import re
 import signal
 import statistics
-import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from torch_ppo.command import called, reader_may_leave
+from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.options import kinds
-from torch_ppo.running.program import parse_arguments
+from torch_ppo.running.placing import (
+    Outcome,
+    Run,
+    device_names,
+    make_executor,
+    on_this_machine,
+    slots,
+    through_submitit,
+)
+from torch_ppo.running.program import default_config, parse_arguments
+from torch_ppo.running.signals import all_interrupt
 from torch_ppo.running.spellings import respell
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
@@ -44,28 +58,41 @@ class SeedsArguments:
     """Variants beside the settings as they are: name=value, or several settings at once as name=value,name=value."""
     out: Path = Path("runs/seeds")
     """Folder for the run folders, the table and the picture."""
-    jobs: int = 1
-    """Runs at the same time."""
+    devices: tuple[str, ...] = ()
+    """Devices of this machine to train on, one run on each at a time: 0,1,2 for GPUs, or cpu,cpu."""
+    jobs: int | None = None
+    """Runs at the same time: without --devices, 1; with --launcher submitit as many as the cluster lets run."""
+    launcher: Literal["here", "submitit"] = "here"
+    """Who starts the runs: this program, on this machine, or SLURM, through the package submitit (docs/scaling.md)."""
+    submitit: tuple[str, ...] = ()
+    """Parameters of submitit.AutoExecutor as name=value, such as slurm_partition=gpu timeout_min=240 cpus_per_task=8."""
     title: str = ""
     """Title of the picture."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """One seed of one variant. `options` are those of torch_ppo.train for it."""
-
-    variant: str
-    seed: int
-    folder: Path
-    options: tuple[str, ...]
-
     @property
-    def log(self) -> Path:
-        return self.folder.with_suffix(".log")
+    def on(self) -> Literal["cpu", "cuda"] | None:
+        """What the runs are placed on, whatever the machine that this is called on has; None for its own choice."""
+        names = device_names(self.devices)
+        if not names and self.launcher == "here":
+            return None
+        return "cpu" if "cpu" in names else "cuda"
 
-    @property
-    def finished(self) -> bool:
-        return (self.folder / "policy.pt").exists()
+    def check_places(self) -> None:
+        """ConfigError for options on where runs go that do not fit together."""
+        names = device_names(self.devices)
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError("--jobs is 1 or more")
+        if self.launcher == "submitit":
+            if names not in ((), ("cpu",)):
+                raise ConfigError(
+                    "--launcher submitit has SLURM choose the GPUs; leave out --devices, or --devices cpu for nodes without"
+                )
+        elif self.submitit:
+            raise ConfigError("--submitit has parameters for --launcher submitit, which is not given")
+        elif names and self.jobs is not None:
+            raise ConfigError(
+                "--devices has one run on each at a time; leave out --jobs, or name a device twice for two runs on it"
+            )
 
 
 def variant_options(variant: str) -> tuple[str, ...]:
@@ -96,9 +123,14 @@ def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
     for flag in ("--seed", "--run-dir", "--resume"):
         if flag in options:
             raise ConfigError(f"{flag} is set for each run; leave it out")
-    if not arguments.seeds or arguments.jobs < 1:
-        raise ConfigError("--seeds needs one seed or more, and --jobs is 1 or more")
+    if not arguments.seeds:
+        raise ConfigError("--seeds needs one seed or more")
+    arguments.check_places()
     variants = {DEFAULT: (), **{variant: variant_options(variant) for variant in arguments.vary}}
+    if arguments.on is not None:
+        if "--device" in (*options, *(word for own in variants.values() for word in own)):
+            raise ConfigError("--device is set for each run by --devices or --launcher; leave it out")
+        options = [*placed(arguments.on, options), *options]
     settings = {}
     for variant, own in variants.items():
         parsed, _ = parse_arguments([*options, *own])
@@ -118,17 +150,17 @@ def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
     return runs
 
 
+def placed(on: Literal["cpu", "cuda"], options: list[str]) -> list[str]:
+    """Options by which a run has the settings for where it is placed, also if this machine would suggest others."""
+    first = ["--device", on]
+    if "--env" in options and "--config" not in options and ":" not in (env := options[options.index("--env") + 1]):
+        first += ["--config", default_config(canonical_name(env), cuda=on == "cuda")[0]]
+    return first
+
+
 # What a run's config.toml has filled in, where it was left open, and what does not change its results.
-FILLED_IN = (
-    "device",
-    "physics",
-    "capture",
-    "compile",
-    "episode_length",
-    "save_checkpoint_path",
-    "restore_checkpoint_path",
-)
-NOT_RESULTS = ("keep_checkpoints", "on_disk_error")
+FILLED_IN = ("device", "physics", "capture", "episode_length", "save_checkpoint_path", "restore_checkpoint_path")
+NOT_RESULTS = ("compile", "keep_checkpoints", "on_disk_error")  # compiled or not, it is the same up to rounding
 
 
 def refuse_other_settings(run: Run, wanted: Config) -> None:
@@ -151,25 +183,9 @@ def _place(name: str, value: object) -> object:
     if name == "env" and isinstance(value, str) and ".py:" in value:
         path, _, attribute = value.rpartition(":")
         return os.path.realpath(os.path.expanduser(path)), attribute
+    if name == "device" and isinstance(value, str):
+        return value.partition(":")[0]  # another GPU will do
     return os.path.realpath(value) if name.endswith("_path") and isinstance(value, str) else value
-
-
-def execute(run: Run) -> str | None:
-    """Trains, or goes on training. Returns what went wrong, if anything did."""
-    if run.finished:
-        return None
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
-    begun = (run.folder / "config.toml").exists()
-    options = ["--resume", str(run.folder), "--trust"] if begun else [*run.options, "--run-dir", str(run.folder)]
-    with open(run.log, "a+b") as log:
-        before = log.tell()
-        command = [sys.executable, "-m", "torch_ppo.train", *options]
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-        if status == 0:
-            return None
-        log.seek(before)  # not what an earlier attempt said
-        lines = log.read().decode(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if line.startswith("error: ")), f"ended with status {status}")
 
 
 def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, object]]:
@@ -252,28 +268,41 @@ def draw(summary: dict[str, dict[str, object]], path: Path, title: str) -> None:
     plt.close(figure)
 
 
+def start(arguments: SeedsArguments, runs: Sequence[Run]) -> Iterator[Outcome]:
+    """Where the runs are trained, ready to yield each as it ends. ConfigError if it cannot be there."""
+    if arguments.launcher == "here":
+        return on_this_machine(runs, slots(device_names(arguments.devices), arguments.jobs or 1))
+    on_gpus = arguments.on == "cuda"
+    executor = make_executor(arguments.out / "submitit", arguments.submitit, on_gpus=on_gpus, jobs=arguments.jobs)
+    return through_submitit(runs, executor)
+
+
+def said_as_they_end(outcomes: Iterator[Outcome], total: int) -> dict[Run, str]:
+    """Prints a line on each run when it has ended. Returns what went wrong, by run."""
+    failures: dict[Run, str] = {}
+    for number, (run, failure) in enumerate(outcomes, 1):
+        if failure is not None:
+            failures[run] = failure
+        curve = read_curve(run.folder / "metrics.jsonl")
+        reached = f"reward {curve[-1][1]:.1f}, best {best_reward(curve):.1f}" if curve else "no evaluation"
+        print(f"{number}/{total}  {run.folder}  {failure or reached}", flush=True)
+    return failures
+
+
 def main() -> None:
     """The program `python -m torch_ppo.seeds`."""
     with reader_may_leave(), user_errors():
         arguments, options = tyro.cli(SeedsArguments, prog=called("seeds"), return_unknown_args=True)
         runs = plan(arguments, options)
-    failures: dict[Run, str] = {}
-    # Ctrl-C reaches the runs too, which save and stop; no further ones are started.
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        started = {pool.submit(execute, run): run for run in runs}
+        missing = [run for run in runs if not run.finished]
+        outcomes = itertools.chain(((run, None) for run in runs if run.finished), ended := start(arguments, missing))
+    with user_errors():
         try:
-            for number, future in enumerate(concurrent.futures.as_completed(started), 1):
-                run, failure = started[future], future.result()
-                if failure is not None:
-                    failures[run] = failure
-                curve = read_curve(run.folder / "metrics.jsonl")
-                reached = f"reward {curve[-1][1]:.1f}, best {best_reward(curve):.1f}" if curve else "no evaluation"
-                outcome = failure or reached
-                print(f"{number}/{len(runs)}  {run.folder}  {outcome}", flush=True)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
+            with all_interrupt(), contextlib.closing(ended):
+                failures = said_as_they_end(outcomes, len(runs))
+        except KeyboardInterrupt as interrupt:
             print("stopped; the same command goes on")
-            sys.exit(128 + signal.SIGINT)
+            sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
     summary = summarise(runs, failures)
     print(table(summary))
     with user_errors():

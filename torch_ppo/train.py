@@ -269,12 +269,13 @@ def main() -> None:
     from torch_ppo.running.opening import open_run
     from torch_ppo.running.output import lasting_output
     from torch_ppo.running.program import parse_arguments
+    from torch_ppo.running.restarts import words_after_restarts
 
     started = time.perf_counter()
     print_notes()
     with only_the_first_speaks(), lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
-            parsed = parse_arguments(sys.argv[1:])
+            parsed = parse_arguments(words_after_restarts(sys.argv[1:]))
             with joined(parsed[0].settings) as (devices, device):
                 folder, state, introduction = open_run(parsed, is_exported=is_exported, devices=devices, device=device)
                 with contextlib.closing(folder):

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,137 @@ def test_a_kill_at_either_end_is_gone_over(tmp_path):
     assert again.returncode == 0, again.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert len(summary["default"]["curves"]["0"]) == 2 and not summary["default"]["failures"]
+
+
+# Where runs are placed
+
+ANYWHERE = [word for word in TINY if word not in ("--device", "cpu")]
+LOCAL = ("--launcher", "submitit", "--devices", "cpu", "--submitit", "cluster=local", "timeout_min=10")
+
+
+def start(*arguments, cwd, options=ANYWHERE, **environment):
+    command = [sys.executable, "-m", "torch_ppo.seeds", *options, "--out", str(cwd / "out"), *arguments]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def said(process):
+    try:
+        return process.communicate(timeout=300)[0]
+    finally:
+        process.kill()
+
+
+def test_asked_to_stop_every_run_saves_and_no_other_begins(tmp_path):
+    """The signal goes to this program alone, as `kill` and a closed terminal send it."""
+    long = [*ANYWHERE, "--num-timesteps", "100000000"]
+    process = start("--seeds", "0", "1", "2", "--devices", "cpu,cpu", cwd=tmp_path, options=long)
+    logs = [tmp_path / "out" / "default" / f"seed{seed}.log" for seed in range(3)]
+    deadline = time.monotonic() + 120
+    while not all(log.exists() and "steps" in log.read_text() for log in logs[:2]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output = said(process)
+    assert process.returncode == 128 + signal.SIGTERM and "stopped; the same command goes on" in output
+    for log in logs[:2]:
+        assert "go on with" in log.read_text()
+        assert (log.with_suffix("") / "checkpoints" / "last.pt").exists()
+    assert not logs[2].exists()
+
+
+def test_through_submitit_on_this_machine(tmp_path):
+    process = start("--seeds", "0", "--vary", "learning_rate=1e30", *LOCAL, cwd=tmp_path)
+    output = said(process)
+    assert process.returncode == 2, output
+    assert "learning_rate=1e30  " in output and "loss became" in output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["default"]["last"]["median"] > 0 and not summary["default"]["failures"]
+    jobs = sorted((tmp_path / "out" / "submitit").iterdir())
+    again = start("--seeds", "0", *LOCAL, cwd=tmp_path)
+    assert "1/1" in said(again) and again.returncode == 0
+    assert sorted((tmp_path / "out" / "submitit").iterdir()) == jobs  # nothing was submitted
+
+
+# What submitit calls of SLURM. The tasks of an array run one after another, once it is submitted.
+SBATCH = """#!{python}
+import os, pathlib, re, subprocess, sys
+script = pathlib.Path(sys.argv[1]).read_text()
+if len(sys.argv) == 2:
+    pathlib.Path("sbatch.txt").write_text(script)
+    subprocess.Popen([*sys.argv, "now"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sys.exit(print("Submitted batch job 77"))
+for task in range(int(re.search(r"--array=0-(\\d+)", script)[1]) + 1):
+    ids = {{"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": str(77 + task)}}
+    ids |= {{"SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "here", "SLURM_PROCID": "0"}}
+    ids |= {{"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SUBMITIT_EXECUTOR": "slurm"}}
+    command = [line for line in script.splitlines() if line.startswith("srun")][0]
+    subprocess.run(command[command.index(sys.executable) :], shell=True, env=os.environ | ids, check=False)
+"""
+
+
+def test_through_submitit_as_an_array_of_slurm(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text(SBATCH.format(python=sys.executable))
+    for name in ("srun", "scancel", "sacct"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+    for file in (tmp_path / "bin").iterdir():
+        file.chmod(0o755)
+    parameters = (
+        "slurm_partition=small",
+        "timeout_min=90",
+        "cpus_per_task=2",
+        'slurm_additional_parameters={"nice":5}',
+    )
+    arguments = ("--launcher", "submitit", "--devices", "cpu", "--jobs", "4", "--submitit", *parameters)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    process = start("--seeds", "0", "1", *arguments, cwd=tmp_path, PATH=path)
+    output = said(process)
+    assert process.returncode == 0, output
+    script = (tmp_path / "sbatch.txt").read_text()
+    for flag in ("array=0-1%2", "partition=small", "time=90", "cpus-per-task=2", "nice=5", "signal=USR2@90"):
+        assert f"#SBATCH --{flag}\n" in script, script
+    assert "gpus-per-node" not in script
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["default"]["curves"].keys() == {"0", "1"}
+
+
+def test_settings_are_those_of_where_a_run_is_placed():
+    """Not those that the machine suggests on which the study is begun; a login node has no GPU."""
+    options = ["--env", "cartpole"]
+    (cpu,) = plan(SeedsArguments(seeds=(0,), devices=("cpu,cpu",)), options)
+    (gpu,) = plan(SeedsArguments(seeds=(0,), launcher="submitit"), options)
+    for run, device, config in ((cpu, "cpu", "cartpole_cpu"), (gpu, "cuda", "cartpole")):
+        settings = parse_arguments([*run.options])[0].settings
+        assert settings.device == device
+        assert settings.num_envs == parse_arguments(["--config", config])[0].settings.num_envs
+
+
+def test_another_gpu_goes_on_with_a_run(tmp_path):
+    arguments = SeedsArguments(seeds=(0,), devices=("3",), out=tmp_path)
+    (run,) = plan(arguments, ["--env", "cartpole"])
+    settings = dataclasses.replace(parse_arguments([*run.options])[0].settings, device="cuda:0", compile=True)
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.toml").write_text(to_toml(settings))
+    assert plan(arguments, ["--env", "cartpole"]) == [run]
+    with pytest.raises(ConfigError, match="device is 'cuda:0' there, not 'cpu'"):
+        plan(dataclasses.replace(arguments, devices=("cpu",)), ["--config", "cartpole", "--env", "cartpole"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        ({"devices": ("0,cpu",)}, [], "0,1,2 or cpu,cpu would work"),
+        ({"devices": ("cuda:1",)}, [], "0,1,2 or cpu,cpu would work"),
+        ({"devices": ("0,1",), "jobs": 2}, [], "name a device twice"),
+        ({"devices": ("0",)}, ["--device", "cuda"], "--device is set for each run"),
+        ({"devices": ("0",), "vary": ("device=cpu",)}, [], "--device is set for each run"),
+        ({"launcher": "submitit", "devices": ("0,1",)}, [], "leave out --devices"),
+        ({"submitit": ("timeout_min=3",)}, [], "for --launcher submitit, which is not given"),
+        ({"jobs": 0}, [], "--jobs is 1 or more"),
+    ],
+)
+def test_mistakes_of_placing(arguments, options, words):
+    with pytest.raises(ConfigError, match=words):
+        plan(SeedsArguments(**arguments), [*ANYWHERE, *options])
 
 
 def test_options_of_a_variant():

@@ -188,12 +188,13 @@ SETTINGS = (
 ).split()
 
 
-def start(folder, *arguments, processes=2):
+def start(folder, *arguments, processes=2, max_restarts=0):
     """`torchrun ... -m torch_ppo.train`, started in `folder`."""
     root = Path(__file__).parents[2]
     environment = {name: x for name, x in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     environment |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher += ["--max-restarts", str(max_restarts)]
     command = [*launcher, "-m", "torch_ppo.train", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -329,3 +330,24 @@ def test_asked_to_stop_at_the_launcher_they_save_once(tmp_path):
     saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
     part = tmp_path / "run" / "checkpoints" / "devices" / f"{saved['env_steps']}-1of2.pt"
     assert part.is_file()
+
+
+@pytest.mark.parametrize(
+    ("victim", "arguments"),
+    [(0, ()), pytest.param(1, ("--run-dir", "runs/mine"), marks=pytest.mark.slow)],
+)
+def test_after_a_restart_the_run_goes_on_by_itself(tmp_path, victim, arguments):
+    process = start(tmp_path, *SETTINGS, "--num-timesteps", 48_000, "--num-evals", 31, *arguments, max_restarts=1)
+    for _ in range(600):
+        if list((tmp_path / "runs").glob("*/checkpoints/last.pt")):
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    os.kill(workers(process.pid)[victim], signal.SIGKILL)
+    output = ended(process, 240)
+    assert process.returncode == 0, output
+    (run,) = (tmp_path / "runs").iterdir()
+    assert output.count(f"note: started again by torchrun; goes on with {run}\n") == 1, output
+    assert re.search(r", from [1-9][\d,]* env steps\n", output) and "anew" not in output, output
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["env_steps"] == 48_000
+    assert (run / "policy.pt").is_file()

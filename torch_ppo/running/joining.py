@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.running.restarts import launcher_store, store_of_this_attempt
 from torch_ppo.settings.config import Config
 
 # How long a device waits for the others. Between two exchanges there is a training step, a piece of an evaluation, or
@@ -60,7 +61,10 @@ def joined(config: Config) -> Iterator[tuple[Devices, str]]:
     before = dist.is_initialized()
     if before:
         raise ConfigError("torch.distributed is initialised already; torch_ppo joins its processes itself")
-    dist.init_process_group("gloo", rank=rank, world_size=count, timeout=PATIENCE_AT_START)
+    store = launcher_store()
+    if store is not None:
+        store = store_of_this_attempt(store, rank, count, PATIENCE_AT_START)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE_AT_START)
     try:
         host = dist.new_group(backend="gloo", timeout=PATIENCE)
         learning = dist.new_group(backend="nccl", timeout=PATIENCE) if on_cuda else host
@@ -83,7 +87,7 @@ def _own_part(device: str, max_devices_per_host: int | None) -> tuple[str, int, 
         raise NotNeeded(f"process {local} of this host has no part: max_devices_per_host is {used}")
     host, hosts = rank // per_host, count // per_host
     wants_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if wants_cuda and device not in ("auto", "cuda"):
+    if wants_cuda and device not in ("auto", "cuda", "cuda:0"):  # the last is in the config.toml of such a run
         raise ConfigError(f"device is {device!r}, but {used} processes share this host; cuda would give each its own")
     if wants_cuda and torch.cuda.device_count() < used:
         raise ConfigError(

@@ -13,6 +13,7 @@ from torch_ppo.running.disk import check_folder, disk_errors, make_folder
 from torch_ppo.running.environment import check_trusted, locate_task, remember, what_changed
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import TrainArguments
+from torch_ppo.running.restarts import note_run
 from torch_ppo.running.training_state import FIRST_OF_ONE, TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
@@ -120,6 +121,7 @@ def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Training
         make_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     try:
         folder.create(state.config)
+        note_run(folder.path)
         remember(folder.path, config.env, task)
     except BaseException:
         folder.close()
@@ -181,6 +183,7 @@ def _resume(
     if saved is not None:
         folder.mend_best(saved)
     folder.write_config(state.config)
+    note_run(folder.path)
     return state, [*notes, *found, *remember(folder.path, config.env, task)]
 
 

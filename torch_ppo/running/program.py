@@ -20,10 +20,13 @@ from torch_ppo.settings.files import config_names, preset_names, read_config
 log = logging.getLogger(__name__)
 
 
-def default_config(env: str) -> tuple[str, str]:
-    """The configuration for a task on this machine, and why, for the first line of output."""
+def default_config(env: str, *, cuda: bool | None = None) -> tuple[str, str]:
+    """The configuration for a task on this machine, and why, for the first line of output.
+
+    cuda:  whether it is for a GPU; None for whether this machine has one
+    """
     cpu = f"{env}_cpu"
-    if not torch.cuda.is_available() and cpu in config_names():
+    if not (torch.cuda.is_available() if cuda is None else cuda) and cpu in config_names():
         return cpu, f"no CUDA device; --config {env} for the GPU settings"
     return env, "the task's own"
 

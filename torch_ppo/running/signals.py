@@ -46,3 +46,22 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes sends several
+    raise KeyboardInterrupt(number)
+
+
+@contextlib.contextmanager
+def all_interrupt() -> Iterator[None]:
+    """Each of these signals raises KeyboardInterrupt, with its number, as Ctrl-C does; but for those that are ignored."""
+    before = {number: signal.getsignal(number) for number in ASKING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
