@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from torch_ppo.errors import ConfigError
+from torch_ppo.learning.devices import DeviceLost
 from torch_ppo.running import joining
 from torch_ppo.running.restarts import launcher_store, note_run, store_of_this_attempt, words_after_restarts
+from torch_ppo.settings.config import Config
 
 WORDS = ["--env", "cartpole", "--num-envs", "8"]
 
@@ -65,6 +67,16 @@ def test_the_processes_of_an_attempt_find_each_other_and_nobody_before(launcher)
         assert meet(ranks, attempt) == [([str(attempt)] * 3, False)] * 3
     launcher.set("torch_ppo/first", "killed")
     assert meet((2, 1, 0), 3) == [(["3"] * 3, False)] * 3
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_never_comes_is_one_line(monkeypatch, launcher, rank):
+    monkeypatch.setattr(joining, "PATIENCE_AT_START", datetime.timedelta(seconds=1))
+    for name, value in (("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", 2), ("WORLD_SIZE", 2), ("RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(joining, "_share_cores", lambda local, processes: None)
+    with pytest.raises(DeviceLost, match=f"device {rank} of 2 stops: not all of the others came"):
+        joining.joined(Config(num_timesteps=1, device="cpu")).__enter__()
 
 
 def test_a_run_on_several_gpus_can_be_resumed_on_them(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from torch_ppo.errors import ConfigError, UserError
-from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.learning.devices import ALONE, DeviceLost, Devices
 from torch_ppo.running.restarts import launcher_store, store_of_this_attempt
 from torch_ppo.settings.config import Config
 
@@ -63,7 +63,11 @@ def joined(config: Config) -> Iterator[tuple[Devices, str]]:
         raise ConfigError("torch.distributed is initialised already; torch_ppo joins its processes itself")
     store = launcher_store()
     if store is not None:
-        store = store_of_this_attempt(store, rank, count, PATIENCE_AT_START)
+        try:
+            store = store_of_this_attempt(store, rank, count, PATIENCE_AT_START)
+        except (RuntimeError, TimeoutError):
+            waited = f"{PATIENCE_AT_START.total_seconds() / 60:.0f} minutes"
+            raise DeviceLost(f"device {rank} of {count} stops: not all of the others came within {waited}") from None
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE_AT_START)
     try:
         host = dist.new_group(backend="gloo", timeout=PATIENCE)
