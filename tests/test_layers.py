@@ -115,6 +115,7 @@ def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():
     assert importers("warp", "mujoco_warp") == {
         "torch_ppo.simulation.capture",
         "torch_ppo.simulation.kernels",
+        "torch_ppo.simulation.warp_constants",
         "torch_ppo.simulation.warp_engine",
         "torch_ppo.showing.ray_tracer",
     }

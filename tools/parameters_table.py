@@ -29,7 +29,7 @@ INTERACTIONS = {
     "is new in any case",
     "max_broken_fraction": "a training step is batch_size * num_minibatches * unroll_length policy steps",
     "normalizer_clip": "acts with normalize_observations; 10 is common; a change for good is followed in a few updates",
-    "randomize": "needs a task with `randomize`; the library call takes a `randomization_fn` instead",
+    "randomize": "needs a task with `randomize` or `randomize_episode`; the library call takes a `randomization_fn` instead",
     "unroll_length": "a training step is batch_size * num_minibatches * unroll_length * action_repeat env steps",
     "batch_size": "batch_size * num_minibatches must be a multiple of num_envs",
     "num_minibatches": "with num_updates_per_batch: the SGD steps of a training step",

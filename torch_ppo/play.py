@@ -166,6 +166,7 @@ def make_env(name: str, config: Config | None, generator: torch.Generator, engin
         action_repeat=config.action_repeat if config else 1,
         auto_reset="random" if worlds > 1 else "cached",
         engine=engine,
+        randomize_episode=config is not None and config.randomize and config.randomize_eval,
         **(seen_and_done(config) if config else {}),
     )
 

@@ -66,7 +66,8 @@ def make_env(
     action_repeat:   env steps per `Env.step`
     auto_reset:      a finished env restarts from its own first state (cached), from that of a random env (random), or
                      from one that is drawn anew (fresh)
-    randomize:       give each env a model of its own, as the task's `randomize` says
+    randomize:       give each env a model of its own, as the task's `randomize` says, and each episode one, as its
+                     `randomize_episode` does
     history:         observations are the last so many of the task's, side by side, oldest first
     history_obs_keys: those that are, of several; by default all
     action_delay:    env steps by which actions arrive late, or the least and the greatest of an episode's
@@ -107,6 +108,7 @@ def _env_of(environment: Task | str, stream: str, settings: dict[str, Any]) -> E
         auto_reset=config.auto_reset,
         engine=config.physics,
         randomization_fn=randomization_of(task, config, None),
+        randomize_episode=config.randomize,
         **seen_and_done(config),
         max_state=config.max_state,
     )

@@ -16,6 +16,8 @@ def upgraded_env(
 
     num_substeps:  timesteps in an env step
     """
+    if "models" in live and "models" not in saved:  # the task has come to change its model: with the next episodes
+        saved = {**saved, "models": live["models"]}
     if number == FORMATS[-1]:
         return saved
     physics = saved["physics"]

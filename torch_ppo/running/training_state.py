@@ -81,12 +81,17 @@ def resolve_config(config: Config, task: Task) -> Config:
 
 
 def randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
-    """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted."""
+    """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted.
+
+    None where there is nothing of the kind, or only what `randomize_episode` does.
+    """
     if given is not None or not config.randomize:
         return given
-    if type(task).randomize is Task.randomize:
-        raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
-    return task.randomize
+    if type(task).randomize is not Task.randomize:
+        return task.randomize
+    if type(task).randomize_episode is not Task.randomize_episode:
+        return None
+    raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
 
 
 def seen_and_done(config: Config) -> dict[str, Any]:
@@ -167,6 +172,7 @@ class TrainingState:
             auto_reset=config.auto_reset,
             random_episode_phase=config.random_episode_phase,
             randomization_fn=randomization_of(task, config, randomization_fn),
+            randomize_episode=config.randomize,
             keep_final=True,
         )
         if config.deterministic:
@@ -188,7 +194,13 @@ class TrainingState:
         if config.run_evals and config.num_evals > 0:
             eval_task = eval_task or task
             randomization = randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
-            eval_env = self._make_env(eval_task, share.num_eval_envs, "eval_env", randomization_fn=randomization)
+            eval_env = self._make_env(
+                eval_task,
+                share.num_eval_envs,
+                "eval_env",
+                randomization_fn=randomization,
+                randomize_episode=config.randomize and config.randomize_eval,
+            )
             sizes = (eval_env.observation_sizes, eval_env.action_dim)
             if sizes != (self.observation_sizes, self.action_dim):
                 raise ConfigError(
@@ -243,6 +255,7 @@ class TrainingState:
         stream: str,
         *,
         randomization_fn: RandomizationFn | None,
+        randomize_episode: bool,
         auto_reset: str = "cached",
         random_episode_phase: bool = False,
         keep_final: bool = False,
@@ -261,6 +274,7 @@ class TrainingState:
             # Within a recorded unroll it is part of that; the recording of its own is for resets.
             capture=config.capture != "none",
             randomization_fn=randomization_fn,
+            randomize_episode=randomize_episode,
             keep_final=keep_final,
             **seen_and_done(config),
             max_state=config.max_state,

@@ -48,7 +48,7 @@ class Config:
     max_broken_fraction: float = 0.01
     """End the run when more than this share of a training step's policy steps broke a world; 1 never does."""
     randomize: bool = False
-    """Domain randomisation: each env has a model of its own, drawn once as the task says."""
+    """Domain randomisation: each env, or each episode, has a model of its own, drawn as the task says."""
     randomize_eval: bool = True
     """With randomize, the eval envs have models of their own too (Brax); else they have the nominal one."""
 

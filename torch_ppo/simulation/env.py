@@ -15,6 +15,7 @@ from torch_ppo.formulas.controls import Scaling
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.dry_step import as_observation, as_reward, check_attributes, check_memory, dry_step
+from torch_ppo.simulation.episode_models import EpisodeModels
 from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
@@ -58,6 +59,7 @@ class Env:
     final_state:      qpos, qvel, act, ctrl; else None         (num_envs, nq + nv + na + nu)
 
     `randomization_fn(physics, generator)` gives each world its own model, as `Task.randomize` does; None for none.
+    With `randomize_episode` each episode has its own, where the task has `Task.randomize_episode`.
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
     Brax) or a random env's ("random"). The restart is a masked copy and costs no physics. With "fresh" an env's own is
     drawn anew after each of its episodes, which needs a forward pass (of all worlds in each step on CUDA).
@@ -81,6 +83,7 @@ class Env:
         engine: str = "auto",
         capture: bool = True,
         randomization_fn: RandomizationFn | None = None,
+        randomize_episode: bool = False,
         keep_final: bool = False,
         history: int = 1,
         history_obs_keys: tuple[str, ...] = (),
@@ -97,6 +100,8 @@ class Env:
             self.physics.make_deterministic()
         if randomization_fn is not None:
             self.physics.set_model_fields(randomization_fn(self.physics, generator))
+        has_models = randomize_episode and type(task).randomize_episode is not Task.randomize_episode
+        self.models = EpisodeModels(task.randomize_episode, self.physics, generator) if has_models else None
         self.num_substeps = self._substeps_per_control()
         self._has_each_substep = type(task).each_substep is not Task.each_substep
         self.action_dim = task.action_dim(self.physics)
@@ -214,6 +219,9 @@ class Env:
     def reset(self) -> Any:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
         self._draw_start_states(self.memory)
+        if self.models is not None:
+            self.models.draw()
+            self.models.write(self._everywhere)
         self.physics.forward()
         self._keep_start_states(self._observe(self.memory))
         if self.delay is not None:
@@ -262,6 +270,8 @@ class Env:
             self.delay.draw()
         if self._has_new_memory:
             self.task.each_episode(self._pool_memory, self.generator)
+        if self.models is not None:
+            self.models.draw()
         if self.auto_reset == "fresh":
             self._refill_pool()
 
@@ -273,7 +283,7 @@ class Env:
             self._draw_start_states(memory)
             if host_can_ask(used) and not used.any():
                 return  # now that as many random numbers are drawn as on CUDA
-            if self.physics.model.nsensordata:
+            if self.physics.model.nsensordata and self.models is None:  # else it waits for the model of the episode
                 self.physics.forward(used)
             self._write_pool(used, memory, self._observe(memory))
 
@@ -291,6 +301,8 @@ class Env:
             arriving = action if self.delay is None else self.delay(action)
             self.simulate(arriving)
             self.after_physics(arriving, repeat == 1, repeat == self.action_repeat)
+        if self.models is not None:
+            self._begin_models()
         return self.seen, self.reward, self.done
 
     def simulate(self, action: Tensor) -> None:
@@ -385,6 +397,16 @@ class Env:
         for key, value in observed.items():
             torch.where(done[:, None], full_of(first[key], self.frames[key]), value, out=self.observation[key])
 
+    def _begin_models(self) -> None:
+        """Gives episodes that begin their model, and first observations what they see of it."""
+        done = self.done.bool()
+        if host_can_ask(done) and not done.any():
+            return
+        self.models.write(done)
+        self.models.sense(done)
+        for key, first in self._observe(self.memory).items():
+            masked_write(done, full_of(first, self.frames[key]), self.observation[key])
+
     def state(self) -> dict[str, object]:
         """The live tensors that, copied back, continue every episode exactly (with the generator's state)."""
         return {
@@ -398,4 +420,5 @@ class Env:
             "pool_memory": self._pool_memory,
             "pool_observation": self._pool_observation,
             **({} if self.delay is None else {"delay": self.delay.state()}),
+            **({} if self.models is None else {"models": self.physics.model_state()}),
         }

@@ -59,6 +59,16 @@ DERIVED = {
 # The same, of which MuJoCo Warp has one for all worlds.
 DERIVED_ONCE = ("geom_fluid", "flexedge_length0", "flexedge_invweight0", "efm0_L")
 
+# What follows from masses and inertias at rest.
+_INVERSE = frozenset({"body_invweight0", "dof_invweight0", "tendon_invweight0", "actuator_acc0"})
+
+# Fields that MuJoCo Warp can have new in every episode though others follow: those that `warp_constants` then computes.
+FOLLOWED_ON_WARP = {
+    "body_mass": _INVERSE | {"body_subtreemass"},
+    **dict.fromkeys(("body_inertia", "body_ipos", "body_iquat", "dof_armature"), _INVERSE),
+    "geom_size": frozenset({"geom_rbound", "geom_aabb"}),
+}
+
 # Fields whose elements act only where a flag of the model says so: the flag, and how an MJCF sets it.
 SWITCHED = {
     "jnt_range": ("jnt_limited", 'limited="true"'),
@@ -147,3 +157,44 @@ def without_effect(model: mujoco.MjModel, field: str, values: np.ndarray) -> Ite
         yield f'{found} is compiled with a diagonal mass matrix; <body simple="false"> in the MJCF would work'
     if field == "jnt_pos" and model.njnt and (found := first(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)):
         yield f"{found} is free and has no position; leave that one as it is"
+
+
+def constants_read(model: mujoco.MjModel) -> set[str]:
+    """Those of `DERIVED` that a step of this model reads: not all have a muscle, or a sensor of a camera that follows."""
+    read = set(DERIVED)
+    muscle = (int(mujoco.mjtGain.mjGAIN_MUSCLE), int(mujoco.mjtBias.mjBIAS_MUSCLE))
+    if not ((model.actuator_gaintype == muscle[0]) | (model.actuator_biastype == muscle[1])).any():
+        read -= {"actuator_acc0"}
+    following = np.flatnonzero(model.cam_mode != mujoco.mjtCamLight.mjCAMLIGHT_FIXED)
+    camera = int(mujoco.mjtObj.mjOBJ_CAMERA)
+    seen = {*model.sensor_objid[model.sensor_objtype == camera], *model.sensor_refid[model.sensor_reftype == camera]}
+    if not seen & set(following):
+        read -= {"cam_pos0", "cam_poscom0", "cam_mat0"}
+    return read
+
+
+def why_not_per_episode(
+    model: mujoco.MjModel, field: str, values: np.ndarray, follow: set[str], engine: str
+) -> str | None:
+    """Why an accepted field cannot be new in every episode, to follow "randomisation gives ..., "; None if it can.
+
+    values:  samples                                             (any number, *field shape)
+    follow:  those of `DERIVED` that change with them
+    """
+    if field == "qpos0":
+        return "where start states stand, which are drawn without it; Task.randomize gives each world one for good"
+    if engine == "mujoco":
+        return None
+    instead = "Task.randomize gives each world one for good, and physics = mujoco takes it in every episode"
+    missing = sorted((follow & constants_read(model)) - FOLLOWED_ON_WARP.get(field, frozenset()))
+    if field in ("body_pos", "body_quat", "jnt_pos", "jnt_axis"):  # `warp_constants` takes the pose at rest as it was
+        missing = missing or ["the pose at rest"]
+    if missing:
+        verb = "follow" if len(missing) > 1 else "follows"
+        return f"from which {' and '.join(missing)} {verb}, which MuJoCo Warp has for good; {instead}"
+    if field in ("geom_pos", "geom_quat"):
+        fixed = _differing(values, getattr(model, field)) & (model.body_weldid[model.geom_bodyid] == 0)
+        if fixed.any():
+            element = _element(model, field, int(np.flatnonzero(fixed)[0]))
+            return f"but {element} does not move, and MuJoCo Warp places such for good; {instead}"
+    return None

@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mujoco
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
-from torch_ppo.simulation.randomization import ModelFields, check_fields, world_models
+from torch_ppo.simulation.randomization import ModelFields, check_episode_fields, check_fields, set_fields, world_models
+from torch_ppo.simulation.world_fields import WorldFields
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
@@ -113,6 +114,8 @@ class MujocoPhysics:
 
         self._sensors = sensor_slices(model)
         self._models = [model] * num_envs
+        self._fields = WorldFields(model, num_envs, device)
+        self._in_models: dict[str, Tensor] = {}  # what `_models` have of the fields that vary
         self._buffers: dict[int, Buffers] = {}
         self._use_threads(1)
         self._threads_chosen = False
@@ -160,6 +163,7 @@ class MujocoPhysics:
         return self._buffers[num_substeps]
 
     def step(self, num_substeps: int) -> None:
+        self._follow_fields()
         buffers = self._buffers_for(num_substeps)
         for target, source in buffers.inputs:
             target.copy_(source)
@@ -189,6 +193,7 @@ class MujocoPhysics:
     def forward(self, where: Tensor | None = None) -> None:
         if not self.model.nsensordata:
             return
+        self._follow_fields()
         data = self._datas[0]
         for i in range(self.num_envs) if where is None else where.nonzero().flatten().tolist():
             data.time = self.time[i].item()
@@ -234,8 +239,41 @@ class MujocoPhysics:
     def set_model_fields(self, fields: ModelFields) -> None:
         fields = check_fields(self.model, self.num_envs, fields, "mujoco")
         self._models = list(world_models(self.model, self.num_envs, fields))
+        self._fields.set_own(fields)
         if "qpos0" in fields:
             self.qpos.copy_(fields["qpos0"])
+
+    def vary_model_fields(self, draws: Sequence[ModelFields]) -> list[str]:
+        samples = check_episode_fields(self.model, self.num_envs, draws, "mujoco")
+        if not self._fields.own:
+            self._models = [copy.copy(self.model) for _ in range(self.num_envs)]
+        self._fields.open(samples)
+        self._in_models = {name: torch.full_like(x, torch.nan) for name, x in self._fields.written.items()}
+        self._constants_data = mujoco.MjData(self.model)
+        return list(samples)
+
+    def write_model_fields(self, where: Tensor, fields: Mapping[str, Tensor]) -> None:
+        self._fields.write(where, fields)
+
+    def _follow_fields(self) -> None:
+        """Writes fields into the models of the worlds where they have changed, be it by a checkpoint."""
+        written, inside = self._fields.written, self._in_models
+        if all(torch.equal(tensor, inside[name]) for name, tensor in written.items()):
+            return
+        changed = torch.stack([(tensor != inside[name]).flatten(1).any(1) for name, tensor in written.items()]).any(0)
+        for world in changed.nonzero().flatten().tolist():
+            set_fields(self._models[world], self._constants_data, written, world)
+        for name, tensor in written.items():
+            inside[name].copy_(tensor)
+
+    def model_field(self, name: str) -> Tensor:
+        return self._fields.now(name)
+
+    def lasting_field(self, name: str) -> Tensor:
+        return self._fields.lasting(name)
+
+    def model_state(self) -> dict[str, Tensor]:
+        return self._fields.written
 
     def make_deterministic(self) -> None:
         """C MuJoCo is: each world is computed by one thread, whatever their number."""

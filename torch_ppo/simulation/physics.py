@@ -22,7 +22,7 @@ which must be before the first step.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -69,6 +69,27 @@ class Physics(Protocol):
 
         Constants that MuJoCo derives from them follow. `model` stays the nominal one.
         """
+
+    def vary_model_fields(self, draws: Sequence[dict[str, Tensor]]) -> list[str]:
+        """Lets `write_model_fields` change the fields of these samples of it; after `set_model_fields`, before stepping.
+
+        Returns their names. PhysicsError says which of them cannot be written between steps, and why.
+        """
+
+    def write_model_fields(self, where: Tensor, fields: Mapping[str, Tensor]) -> None:
+        """Gives worlds `where` `(num_envs,)` is true their values of `(num_envs, *field shape)`, of all fields that vary.
+
+        Constants that MuJoCo derives from them follow. The state stays.
+        """
+
+    def model_field(self, name: str) -> Tensor:
+        """A field of `model` as each world has it now, `(num_envs, *field shape)`, float32; not to be written."""
+
+    def lasting_field(self, name: str) -> Tensor:
+        """The same without what episodes change: as `set_model_fields` left it, or nominal."""
+
+    def model_state(self) -> dict[str, Tensor]:
+        """The live tensors of fields that vary, which, copied back, give the worlds those models."""
 
     def make_deterministic(self) -> None:
         """The same states and controls give the same bits from now on, on the same machine; before stepping."""

@@ -1,7 +1,7 @@
 """Worlds whose models differ: MuJoCo model fields with a value per world, and the constants that follow from them."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import mujoco
 import numpy as np
@@ -14,11 +14,14 @@ from torch_ppo.simulation.model_fields import (
     NOT_NEGATIVE,
     READ_BY_SET_CONST,
     why_not,
+    why_not_per_episode,
     without_effect,
 )
 from torch_ppo.simulation.physics import PhysicsError
 
 ModelFields = dict[str, Tensor]
+# Samples of a field by which it is found out what follows from it: all do, unless the field stays as it is.
+LOOKED_AT = 16
 
 
 def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, engine: str) -> ModelFields:
@@ -55,6 +58,39 @@ def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, en
     return fields
 
 
+def check_episode_fields(
+    model: mujoco.MjModel, num_worlds: int, draws: Sequence[ModelFields], engine: str
+) -> ModelFields:
+    """The fields that episodes may change, with all values in `draws`, `(any number, *field shape)`.
+
+    PhysicsError as of `check_fields`, and for what this engine cannot have new in every episode.
+    """
+    first = check_fields(model, num_worlds, draws[0], engine)
+    if not first:
+        raise PhysicsError("randomisation gives no fields in every episode; without randomize_episode it would work")
+    for draw in draws[1:]:
+        if draw.keys() != draws[0].keys():
+            raise PhysicsError(
+                f"randomisation gives {', '.join(draw)} in an episode and {', '.join(draws[0])} in another; the same "
+                "fields every time, some at physics.lasting_field(name), would work"
+            )
+    samples = {name: torch.cat([draw[name] for draw in draws]).detach() for name in first}
+    check_fields(model, num_worlds * len(draws), samples, engine)
+    for name, value in samples.items():
+        follow = set() if engine == "mujoco" else changed_constants(model, name, value[:LOOKED_AT])
+        reason = why_not_per_episode(model, name, _numbers(value), follow, engine)
+        if reason is not None:
+            raise PhysicsError(f"randomisation gives {name} in every episode, {reason}")
+    return samples
+
+
+def changed_constants(model: mujoco.MjModel, field: str, values: Tensor) -> set[str]:
+    """Those of `DERIVED` that are otherwise at any of a field's `values` `(any number, *field shape)`."""
+    found = with_derived_fields(model, len(values), {field: values})
+    itself = field in DERIVED and not np.allclose(found[field], _numbers(values), rtol=1e-5, atol=1e-7)
+    return (found.keys() - {field}) | ({field} if itself else set())
+
+
 def world_models(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> Iterator[mujoco.MjModel]:
     """The model of each world, in order: a copy of `model` with the world's checked `fields` and what follows from them."""
     values, data = {name: _numbers(value) for name, value in fields.items()}, mujoco.MjData(model)
@@ -69,8 +105,10 @@ def set_fields(own: mujoco.MjModel, data: mujoco.MjData, fields: ModelFields, wo
     _assign(own, data, {name: _numbers(value[world]) for name, value in fields.items()})
 
 
-def with_derived_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields) -> dict[str, np.ndarray]:
-    """Checked `fields`, and those of `DERIVED` that they change, float64 `(num_worlds, *field shape)`."""
+def with_derived_fields(
+    model: mujoco.MjModel, num_worlds: int, fields: ModelFields, kept: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Checked `fields`, and those of `DERIVED` that they change or that are `kept`; float64 `(num_worlds, *field shape)`."""
     names = [*fields, *(name for name in DERIVED if name not in fields and getattr(model, name).size)]
     derived = {name: np.empty((num_worlds, *getattr(model, name).shape)) for name in names}
     # One copy for all worlds: a copy takes a millisecond, what it is used for a sixtieth of that.
@@ -87,7 +125,7 @@ def with_derived_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFie
                     "all worlds; physics = mujoco would work"
                 )
     unchanged = {name for name, value in derived.items() if (value == getattr(model, name)).all()}
-    return {name: value for name, value in derived.items() if name in fields or name not in unchanged}
+    return {name: value for name, value in derived.items() if name in (*fields, *kept) or name not in unchanged}
 
 
 def widest_model(model: mujoco.MjModel, fields: ModelFields) -> mujoco.MjModel:

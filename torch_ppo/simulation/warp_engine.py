@@ -4,7 +4,7 @@ The tensors are views of Warp's arrays: nothing is copied between the simulator 
 """
 
 import contextlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import mujoco
 import mujoco_warp as mjw
@@ -15,14 +15,18 @@ from torch import Tensor
 from torch_ppo.simulation.capture import capture_warp, in_a_recording, on_torch_stream
 from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.kernels import compiling_is_said
+from torch_ppo.simulation.model_fields import FOLLOWED_ON_WARP
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import (
     ModelFields,
+    check_episode_fields,
     check_fields,
     geom_poses,
     widest_model,
     with_derived_fields,
 )
+from torch_ppo.simulation.warp_constants import Constants
+from torch_ppo.simulation.world_fields import WorldFields
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -88,6 +92,8 @@ class WarpPhysics:
         self._used_forces: dict[str, Tensor] = {}
         self._warmstart = wp.to_torch(data.qacc_warmstart)
         self._overflow = wp.to_torch(data.overflow)
+        self._fields = WorldFields(model, num_envs, device)
+        self._constants: Constants | None = None
         self._sensors = sensor_slices(model)
         self._replays: dict[Hashable, Callable[[], None]] = {}
         self._launched: set[Hashable] = set()
@@ -144,7 +150,7 @@ class WarpPhysics:
 
     def _force(self, name: str) -> Tensor:
         """An applied force, part of a start state from its first use on."""
-        if name not in self._used_forces and self._launched - {"forward"}:
+        if name not in self._used_forces and self._launched - {"forward", "constants"}:
             raise PhysicsError(
                 f"{name} must first be used before the first step, in the task's start, apply or each_substep"
             )
@@ -171,19 +177,56 @@ class WarpPhysics:
         if self._launched:
             raise RuntimeError("model fields must be set before the first step: recorded graphs keep the old ones")
         fields = check_fields(self.model, self.num_envs, fields, "warp")
-        with wp.ScopedDevice(self._warp_device):
-            self._model = mjw.put_model(widest_model(self.model, fields))
-        self._model.opt.warn_overflow = 0
-        # MuJoCo Warp reads an array that differs between worlds as [world % length]; one that does not has length 1.
-        for name, value in with_derived_fields(self.model, self.num_envs, fields).items():
-            own = wp.array(value, dtype=getattr(self._model, name).dtype, device=self._warp_device)
-            setattr(self._model, name, own)
+        self._make_model(fields, widest=fields)
+        self._fields.set_own(fields)
         poses = geom_poses(self.model, self.num_envs, fields)
         if poses is not None:
             for array, pose in zip((self._data.geom_xpos, self._data.geom_xmat), poses, strict=True):
                 wp.to_torch(array).copy_(pose)
         if "qpos0" in fields:
             self.qpos.copy_(fields["qpos0"])
+
+    def _make_model(self, fields: ModelFields, *, widest: ModelFields, kept: Sequence[str] = ()) -> None:
+        """Gives worlds their fields and what follows from them; constants that are `kept` are arrays of each world, too."""
+        with wp.ScopedDevice(self._warp_device):
+            self._model = mjw.put_model(widest_model(self.model, widest))
+        self._model.opt.warn_overflow = 0
+        # MuJoCo Warp reads an array that differs between worlds as [world % length]; one that does not has length 1.
+        for name, value in with_derived_fields(self.model, self.num_envs, fields, kept).items():
+            own = wp.array(value, dtype=getattr(self._model, name).dtype, device=self._warp_device)
+            setattr(self._model, name, own)
+
+    def vary_model_fields(self, draws: Sequence[ModelFields]) -> list[str]:
+        if self._launched:
+            raise RuntimeError("what varies must be said before the first step: recorded graphs keep the old arrays")
+        samples = check_episode_fields(self.model, self.num_envs, draws, "warp")
+        follow = sorted(set().union(*(FOLLOWED_ON_WARP.get(name, ()) for name in samples)))
+        kept = [name for name in follow if getattr(self.model, name).size]
+        own = {name: value.to(self.device) for name, value in self._fields.own.items()}
+        lasting = {name: self._fields.lasting(name) for name in samples}
+        self._make_model({**own, **lasting}, widest={**own, **samples}, kept=kept)
+        self._fields.written = {name: wp.to_torch(getattr(self._model, name)) for name in samples}
+        self._constants = Constants(self.model, self._model, self.num_envs, own, samples, kept)
+        return list(samples)
+
+    def write_model_fields(self, where: Tensor, fields: Mapping[str, Tensor]) -> None:
+        self._fields.write(where, fields)
+        if self._constants is not None and self._constants.names:
+            self._constants.changed.copy_(where)
+            self.compute_constants()
+
+    def compute_constants(self) -> None:
+        """Computes what follows from model fields, in worlds where they have just been written."""
+        self._run("constants", self._constants.launch)
+
+    def model_field(self, name: str) -> Tensor:
+        return self._fields.now(name)
+
+    def lasting_field(self, name: str) -> Tensor:
+        return self._fields.lasting(name)
+
+    def model_state(self) -> dict[str, Tensor]:
+        return {**self._fields.written, **(self._constants.state() if self._constants is not None else {})}
 
     def make_deterministic(self) -> None:
         """Contacts and constraint rows are sorted, and sums of atomic additions made in a fixed order."""
