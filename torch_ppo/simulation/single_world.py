@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.simulation.physics import keyframe, sensor_slice, sensor_slices
+from torch_ppo.simulation.world_fields import WorldFields
 
 WRITTEN = ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat", "qfrc_applied", "xfrc_applied")
 
@@ -86,6 +87,12 @@ class SingleWorld:
 
     def keyframe(self, name: str) -> dict[str, Tensor]:
         return keyframe(self.model, name, self.device)
+
+    def model_field(self, name: str) -> Tensor:
+        return WorldFields(self.model, 1, self.device).now(name)  # anew: the model may have changed
+
+    def lasting_field(self, name: str) -> Tensor:
+        return self.model_field(name)
 
     def state(self) -> dict[str, Tensor]:
         return self._copies
