@@ -1,0 +1,297 @@
+"""Plot: a run on one page, or the learning curves of several with what differs in their settings.
+
+    python -m torch_ppo.plot runs/cartpole-...
+    python -m torch_ppo.plot runs/seeds --output comparison.png comparison.html
+    python -m torch_ppo.plot runs/a runs/b --metrics eval/episode_reward training/approx_kl --output curves.svg
+
+A run is a run folder, or a metrics.jsonl; of any other folder all runs below it are meant.
+"""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import tyro
+
+from torch_ppo.command import called, print_notes, reader_may_leave
+from torch_ppo.errors import ConfigError, UserError, did_you_mean, user_errors
+from torch_ppo.running.comparing import RETURN, Group, Run, differences, find_runs, grouped, not_default
+from torch_ppo.running.disk import write_atomically
+from torch_ppo.running.seed_statistics import compare_with, spread_by_step
+from torch_ppo.showing.curves import (
+    FONT_SIZE,
+    FORMATS,
+    MOST_LINES,
+    Line,
+    check_matplotlib,
+    check_picture,
+    draw_lines,
+    new_figure,
+    save_figure,
+)
+from torch_ppo.showing.report import Report, draw_report, page_html, report_html, svg_image, table_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LABELS = {RETURN: "return of an episode"}
+FRAME_STEPS = 200  # of an episode of the policy, the last of which is shown
+MOST_ROWS = 16  # of a table in a picture
+MOST_WIDTH = 24  # characters of a value in a table
+
+
+@dataclass(frozen=True)
+class PlotArguments:
+    """Draw a run on one page, or the learning curves of several runs."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, or metrics.jsonl files; of another folder all runs below it."""
+    output: tuple[Path, ...] = ()
+    """Files to write: .png, .svg or .html. By default report.png and report.html in the run's folder, or of several runs
+    comparison.png here."""
+    metrics: tuple[str, ...] = (RETURN,)
+    """What to draw of several runs, by the names in metrics.jsonl; a plot each."""
+    curves: bool = False
+    """Of one run, too, only the curves."""
+    frame: bool = True
+    """Show the policy in the report; its task is simulated for some seconds."""
+    trust: bool = False
+    """For that, run the code of a task of its own that the run's folder names."""
+    title: str = ""
+    """Title of the picture."""
+
+
+def line_of(group: Group, metric: str) -> Line | None:
+    """One run with the standard deviation over episodes, or the interquartile mean of several with its interval."""
+    members = [run.columns[metric] for run in group.runs if metric in run.columns]
+    if not members:
+        return None
+    if len(members) == 1:
+        steps, values = members[0]
+        spread_steps, spreads = group.runs[0].columns.get(f"{metric}_std", ([], []))
+        if spread_steps != steps:
+            return Line(group.label, steps, values)
+        low, high = ([v + sign * s for v, s in zip(values, spreads, strict=True)] for sign in (-1, 1))
+        return Line(group.label, steps, values, low, high)
+    found = spread_by_step([list(zip(*member, strict=True)) for member in members])
+    ends = [at.interval or (at.interquartile_mean,) * 2 for at in found.values()]
+    return Line(
+        group.label,
+        list(found),
+        [at.interquartile_mean for at in found.values()],
+        [low for low, _ in ends],
+        [high for _, high in ends],
+        thin=tuple(members),
+    )
+
+
+def check_metrics(metrics: Sequence[str], runs: Sequence[Run]) -> None:
+    """ConfigError for a metric that no run has."""
+    known = {name for run in runs for name in run.columns}
+    for name in metrics:
+        if name not in known:
+            raise ConfigError(f"--metrics {name}: no run has it{did_you_mean(name, known)}")
+
+
+def legend_note(groups: Sequence[Group]) -> str:
+    """What lines and bands are, in a line."""
+    several = any(len(group.runs) > 1 for group in groups)
+    single = any(len(group.runs) == 1 for group in groups)
+    parts = ["several seeds: interquartile mean, its 95 % bootstrap interval, thin lines are seeds"] * several
+    parts += ["one run: mean and standard deviation over the episodes of an evaluation"] * single
+    return "; ".join(parts)
+
+
+def text_table(groups: Sequence[Group], most: int | None = None) -> list[str]:
+    """Last and best return of each group, and what differs in the settings, as lines of a table. At most `most` rows."""
+    rows = [["", *(group.label for group in groups)]]
+    rows.append(["best return", *(best_of(group) for group in groups)])
+    rows.append(["last return", *(last_of(group) for group in groups)])
+    different = differences([group.runs[0] for group in groups])
+    rows += [[name, *values] for name, values in different.items()]
+    left_out = len(rows) - most if most is not None else 0
+    if left_out > 0:
+        rows = rows[:most]
+    rows = [
+        [
+            cell if len(cell) <= MOST_WIDTH or not column else f"{cell[: MOST_WIDTH - 2]}.."
+            for column, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, f"and {left_out} more settings"] if left_out > 0 else lines
+
+
+def _over_runs(group: Group, pick: Callable[[list[float]], float]) -> str:
+    values = [pick([value for _, value in run.curve if math.isfinite(value)] or [math.nan]) for run in group.runs]
+    return f"{np.median(values):,.1f}" + (f" ({min(values):,.1f} to {max(values):,.1f})" if len(values) > 1 else "")
+
+
+def best_of(group: Group) -> str:
+    """The highest return of an evaluation; of several seeds the median of theirs, with the least and the greatest."""
+    return _over_runs(group, max)
+
+
+def last_of(group: Group) -> str:
+    """Likewise of the last evaluation."""
+    return _over_runs(group, lambda values: values[-1])
+
+
+def verdicts(groups: Sequence[Group]) -> list[str]:
+    """Whether groups of several seeds do better or worse than the first, by the return of the last evaluation."""
+    last = {
+        group.label: [run.curve[-1][1] for run in group.runs if run.curve] for group in groups if len(group.runs) > 1
+    }
+    if len(last) < 2:
+        return []
+    first, *others = last
+    found = compare_with(last[first], {name: last[name] for name in others})
+    return [f"{name} against {first}, last return: {comparison}" for name, comparison in found.items()]
+
+
+def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str, texts: Sequence[str]) -> "Figure":
+    """A plot for each metric, one above the other, and lines of text under them."""
+    line_height = 0.2  # inches
+    heights = [4.2 if len(metrics) == 1 else 3.2] * len(metrics)
+    below = line_height * (len(texts) + 1.5) if texts else 0.01
+    figure = new_figure(9, sum(heights) + below)
+    above, under = figure.subfigures(2, 1, height_ratios=[sum(heights), below])
+    for axes, metric in zip(above.subplots(len(metrics), 1, squeeze=False).flat, metrics, strict=True):
+        lines = [line_of(group, metric) for group in groups]
+        for number, line in enumerate(lines):
+            if line is not None:
+                draw_lines(axes, [line], ylabel=LABELS.get(metric, metric), first=number)
+    above.axes[0].set_title(title, fontsize=FONT_SIZE, loc="left")
+    text = "\n".join(texts).replace("$", r"\$")
+    under.text(0.02, 1 - 0.5 * line_height / below, text, va="top", family="monospace", fontsize=10, linespacing=1.2)
+    return figure
+
+
+def make_report(run: Run, arguments: PlotArguments) -> Report:
+    """The page of a run."""
+    settings = run.settings or {}
+    curve = [(step, value) for step, value in run.curve if math.isfinite(value)]
+    if not curve:
+        raise ConfigError(f"{run.folder} has no evaluation yet; --curves --metrics would draw what it has")
+    line = line_of(Group("", [run]), RETURN)
+    best_step, best = max(curve, key=lambda point: point[1])
+    seconds = max((values[-1] for name, (_, values) in run.columns.items() if name.endswith("/walltime")), default=None)
+    frames, note = (), ""
+    if arguments.frame:
+        frames, note = frames_of(run, arguments.trust)
+    return Report(
+        title=arguments.title or f"{settings.get('env', 'run')}, seed {settings.get('seed', 'unknown')}",
+        summary=(
+            str(run.folder),
+            f"best return {best:,.1f} at {best_step:,} env steps; last {curve[-1][1]:,.1f} at {curve[-1][0]:,}"
+            + ("" if seconds is None else f"; {seconds:,.0f} s of training and evaluation"),
+        ),
+        curve=line,
+        ylabel=LABELS[RETURN],
+        band="" if line.low is None else "mean and standard deviation over the episodes of an evaluation",
+        columns=run.columns,
+        settings=not_default(settings),
+        findings=findings_of(run),
+        frames=frames,
+        note=note,
+    )
+
+
+def findings_of(run: Run) -> tuple[str, ...]:
+    """What is found wrong with a run, a paragraph each."""
+    return ("nothing was looked for",)
+
+
+def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
+    """Two pictures of the best policy, at the start of an episode and some seconds later; else why there are none."""
+    # Imported here, because a simulation takes seconds to import.
+    from torch_ppo.episodes import rollout
+    from torch_ppo.pictures import render
+    from torch_ppo.running.environment import locate_task
+
+    env = str(run.settings["env"]) if run.settings and run.settings.get("env") else ""
+    if not env or not (run.folder / "checkpoints").is_dir():
+        return (), "no picture of the policy: there are no checkpoints"
+    try:
+        place = locate_task(run.folder, env, trusted=True)[0] if trust else None
+        taken = rollout(run.folder, place, steps=FRAME_STEPS)
+        last = int(taken.first_episode.sum()) - 1
+        rows = [0, last]
+        shown = ("qpos", "qvel", "time", "mocap_pos", "mocap_quat", "markers")
+        there = {name: value[rows] for name in shown if (value := getattr(taken, name)) is not None}
+        frames = render(replace(taken, **there), frames_per_second=1 / taken.seconds_per_step)
+    except UserError as error:
+        return (), f"no picture of the policy: {error}"
+    captions = ("best policy, at the start", f"after {last * taken.seconds_per_step:.1f} s")
+    return tuple(zip(frames.pictures, captions, strict=True)), ""
+
+
+def comparison_html(groups: Sequence[Group], arguments: PlotArguments) -> str:
+    """Curves and tables of several runs as one file."""
+    different = differences([group.runs[0] for group in groups])
+    rows = [
+        (group.label, best_of(group), last_of(group), *(values[number] for values in different.values()))
+        for number, group in enumerate(groups)
+    ]
+    figure = draw_comparison(groups, arguments.metrics, "", ())
+    title = arguments.title or "Runs compared"
+    parts = [f"<h1>{html.escape(title)}</h1>", svg_image(figure, ", ".join(arguments.metrics))]
+    parts += [f"<p>{html.escape(line)}</p>" for line in (legend_note(groups), *verdicts(groups))]
+    return page_html(title, [*parts, table_html(("run", "best return", "last return", *different), rows)])
+
+
+def outputs(arguments: PlotArguments, runs: Sequence[Run], report: bool) -> tuple[Path, ...]:
+    """Files to write; PlotError, before anything is drawn, where one cannot be."""
+    paths = arguments.output or (Path("comparison.png" if len(runs) > 1 else "curves.png"),)
+    if report and not arguments.output:
+        paths = (runs[0].folder / "report.png", runs[0].folder / "report.html")
+    for path in paths:
+        check_picture(path, (*FORMATS, ".html"))
+    return paths
+
+
+def write(paths: Sequence[Path], draw: "Callable[[], Figure]", page: Callable[[], str]) -> None:
+    """Writes pictures and pages, and says where they are."""
+    for path in paths:
+        if path.suffix == ".html":
+            write_atomically(path, page().encode())
+        else:
+            save_figure(draw(), path)
+        print(path)
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.plot`."""
+    print_notes()
+    with reader_may_leave(), user_errors():
+        arguments = tyro.cli(PlotArguments, prog=called("plot"))
+        check_matplotlib()
+        runs = find_runs(arguments.runs)
+        report = len(runs) == 1 and not arguments.curves
+        paths = outputs(arguments, runs, report)
+        check_metrics(arguments.metrics, runs)
+        if report:
+            page = make_report(runs[0], arguments)
+            write(paths, lambda: draw_report(page), lambda: report_html(page))
+            return
+        groups = grouped(runs)
+        if len(groups) > MOST_LINES:
+            raise ConfigError(f"{len(groups)} curves cannot be told apart, {MOST_LINES} can; name fewer runs")
+        table, said = text_table(groups), verdicts(groups)
+        print("\n".join([*table, *said]))
+        under = [*text_table(groups, MOST_ROWS), "", legend_note(groups), *said]
+        write(
+            paths,
+            lambda: draw_comparison(groups, arguments.metrics, arguments.title, under),
+            lambda: comparison_html(groups, arguments),
+        )
+
+
+if __name__ == "__main__":
+    main()
