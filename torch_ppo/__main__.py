@@ -19,6 +19,7 @@ PROGRAMS = {
     "play": ("torch_ppo.play", "watch a policy, in a window or as a video: play RUN_FOLDER"),
     "evaluate": ("torch_ppo.evaluate", "how well a policy does over many whole episodes: evaluate RUN_FOLDER"),
     "doctor": ("torch_ppo.doctor", "why a run fails, and what to change: doctor RUN_FOLDER"),
+    "plot": ("torch_ppo.plot", "a run on one page, or several compared, as pictures: plot RUN_FOLDER ..."),
     "seeds": ("torch_ppo.seeds", "train with several seeds and settings; one table, one picture"),
     "tasks": ("torch_ppo.tasks", "list the tasks: sizes, time limits, configurations"),
     "export": ("torch_ppo.export", "write a run's policy as TorchScript, ONNX or others, checked: export RUN_FOLDER"),

@@ -9,6 +9,7 @@ A run is a run folder, or a metrics.jsonl; of any other folder all runs below it
 
 import html
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,22 +19,37 @@ import numpy as np
 import tyro
 
 from torch_ppo.command import called, print_notes, reader_may_leave
+from torch_ppo.diagnosis.findings import diagnose
+from torch_ppo.diagnosis.rules import RULES
+from torch_ppo.doctor import open_course
 from torch_ppo.errors import ConfigError, UserError, did_you_mean, user_errors
 from torch_ppo.running.comparing import RETURN, Group, Run, differences, find_runs, grouped, not_default
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.seed_statistics import compare_with, spread_by_step
+from torch_ppo.settings.plan import doubts
 from torch_ppo.showing.curves import (
     FONT_SIZE,
     FORMATS,
     MOST_LINES,
+    SEVERAL_SEEDS,
     Line,
     check_matplotlib,
     check_picture,
     draw_lines,
     new_figure,
     save_figure,
+    spread_line,
 )
-from torch_ppo.showing.report import Report, draw_report, page_html, report_html, svg_image, table_html
+from torch_ppo.showing.report import (
+    LINE_HEIGHT,
+    Report,
+    draw_report,
+    page_html,
+    report_html,
+    svg_image,
+    table_html,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +58,7 @@ LABELS = {RETURN: "return of an episode"}
 FRAME_STEPS = 200  # of an episode of the policy, the last of which is shown
 MOST_ROWS = 16  # of a table in a picture
 MOST_WIDTH = 24  # characters of a value in a table
+TEXT_WIDTH = 100  # characters of a line under a picture
 
 
 @dataclass(frozen=True)
@@ -77,15 +94,8 @@ def line_of(group: Group, metric: str) -> Line | None:
             return Line(group.label, steps, values)
         low, high = ([v + sign * s for v, s in zip(values, spreads, strict=True)] for sign in (-1, 1))
         return Line(group.label, steps, values, low, high)
-    found = spread_by_step([list(zip(*member, strict=True)) for member in members])
-    ends = [at.interval or (at.interquartile_mean,) * 2 for at in found.values()]
-    return Line(
-        group.label,
-        list(found),
-        [at.interquartile_mean for at in found.values()],
-        [low for low, _ in ends],
-        [high for _, high in ends],
-        thin=tuple(members),
+    return spread_line(
+        group.label, spread_by_step([list(zip(*member, strict=True)) for member in members]), tuple(members)
     )
 
 
@@ -101,7 +111,7 @@ def legend_note(groups: Sequence[Group]) -> str:
     """What lines and bands are, in a line."""
     several = any(len(group.runs) > 1 for group in groups)
     single = any(len(group.runs) == 1 for group in groups)
-    parts = ["several seeds: interquartile mean, its 95 % bootstrap interval, thin lines are seeds"] * several
+    parts = [SEVERAL_SEEDS] * several
     parts += ["one run: mean and standard deviation over the episodes of an evaluation"] * single
     return "; ".join(parts)
 
@@ -111,6 +121,8 @@ def text_table(groups: Sequence[Group], most: int | None = None) -> list[str]:
     rows = [["", *(group.label for group in groups)]]
     rows.append(["best return", *(best_of(group) for group in groups)])
     rows.append(["last return", *(last_of(group) for group in groups)])
+    if any(len(group.runs) > 1 for group in groups):
+        rows.append(["seeds", *(str(len(group.runs)) for group in groups)])
     different = differences([group.runs[0] for group in groups])
     rows += [[name, *values] for name, values in different.items()]
     left_out = len(rows) - most if most is not None else 0
@@ -157,19 +169,17 @@ def verdicts(groups: Sequence[Group]) -> list[str]:
 
 def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str, texts: Sequence[str]) -> "Figure":
     """A plot for each metric, one above the other, and lines of text under them."""
-    line_height = 0.2  # inches
-    heights = [4.2 if len(metrics) == 1 else 3.2] * len(metrics)
-    below = line_height * (len(texts) + 1.5) if texts else 0.01
-    figure = new_figure(9, sum(heights) + below)
-    above, under = figure.subfigures(2, 1, height_ratios=[sum(heights), below])
+    plots = 4.2 if len(metrics) == 1 else 3.2 * len(metrics)
+    below = (len(texts) + 1.5) * LINE_HEIGHT if texts else 0.01
+    figure = new_figure(9, plots + below)
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
+    above, under = figure.subfigures(2, 1, height_ratios=[plots, below])
     for axes, metric in zip(above.subplots(len(metrics), 1, squeeze=False).flat, metrics, strict=True):
-        lines = [line_of(group, metric) for group in groups]
-        for number, line in enumerate(lines):
-            if line is not None:
+        for number, group in enumerate(groups):
+            if (line := line_of(group, metric)) is not None:
                 draw_lines(axes, [line], ylabel=LABELS.get(metric, metric), first=number)
     above.axes[0].set_title(title, fontsize=FONT_SIZE, loc="left")
-    text = "\n".join(texts).replace("$", r"\$")
-    under.text(0.02, 1 - 0.5 * line_height / below, text, va="top", family="monospace", fontsize=10, linespacing=1.2)
+    write_lines(under, 0.02, texts, size=10, family="monospace")
     return figure
 
 
@@ -204,8 +214,13 @@ def make_report(run: Run, arguments: PlotArguments) -> Report:
 
 
 def findings_of(run: Run) -> tuple[str, ...]:
-    """What is found wrong with a run, a paragraph each."""
-    return ("nothing was looked for",)
+    """What torch_ppo.doctor finds wrong with a run, a paragraph each; a line if that is nothing."""
+    if not run.settings:
+        return ("not looked for: there is no config.toml",)
+    course, _ = open_course(run.folder)
+    found = [f"{finding.rule.name}: {finding.seen}. Try {finding.change()}." for finding in diagnose(course)]
+    found += [f"the plan: {doubt}" for doubt in doubts(course.config)]
+    return tuple(found) or (f"nothing found by the {len(RULES)} rules of torch_ppo.doctor",)
 
 
 def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...], str]:
@@ -285,7 +300,8 @@ def main() -> None:
             raise ConfigError(f"{len(groups)} curves cannot be told apart, {MOST_LINES} can; name fewer runs")
         table, said = text_table(groups), verdicts(groups)
         print("\n".join([*table, *said]))
-        under = [*text_table(groups, MOST_ROWS), "", legend_note(groups), *said]
+        wrapped = [line for text in said for line in textwrap.wrap(text, TEXT_WIDTH, subsequent_indent="  ")]
+        under = [*text_table(groups, MOST_ROWS), "", legend_note(groups), *wrapped]
         write(
             paths,
             lambda: draw_comparison(groups, arguments.metrics, arguments.title, under),

@@ -15,12 +15,11 @@ import math
 import os
 import re
 import signal
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -40,10 +39,15 @@ from torch_ppo.running.placing import (
     through_submitit,
 )
 from torch_ppo.running.program import default_config, parse_arguments
+from torch_ppo.running.seed_statistics import compare_with, spread, spread_by_step
 from torch_ppo.running.signals import all_interrupt
 from torch_ppo.running.spellings import respell
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
+from torch_ppo.showing.curves import SEVERAL_SEEDS, PlotError, draw_lines, new_figure, save_figure, spread_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT = "default"
 
@@ -189,18 +193,27 @@ def _place(name: str, value: object) -> object:
 
 
 def summarise(runs: list[Run], failures: dict[Run, str]) -> dict[str, dict[str, object]]:
-    """Per variant: the curve of every seed, and median, lowest and highest over seeds of the last and the best reward."""
-    summary = {}
+    """Per variant: the curve of every seed, and over seeds the spread of the last reward, of the best, and of each evaluation.
+
+    "against default" is whether the last reward of another variant differs from that of the settings as they are.
+    """
+    summary: dict[str, dict[str, object]] = {}
+    last: dict[str, list[float]] = {}
     for variant in dict.fromkeys(run.variant for run in runs):
         own = [run for run in runs if run.variant == variant]
         curves = {run.seed: curve for run in own if (curve := read_curve(run.folder / "metrics.jsonl"))}
-        last = [curve[-1][1] for curve in curves.values()]
+        last[variant] = [curve[-1][1] for curve in curves.values()]
         summary[variant] = {
             "curves": curves,
             "failures": {run.seed: failures[run] for run in own if run in failures},
-            "last": spread(last),
+            "last": spread(last[variant]),
             "best": spread([best_reward(curve) for curve in curves.values()]),
+            "evaluations": spread_by_step(list(curves.values())),
+            "against default": None,
         }
+    others = {variant: rewards for variant, rewards in last.items() if variant != DEFAULT}
+    for variant, comparison in compare_with(last.get(DEFAULT, []), others).items():
+        summary[variant]["against default"] = comparison
     return summary
 
 
@@ -209,15 +222,10 @@ def best_reward(curve: list[tuple[int, float]]) -> float:
     return max((reward for _, reward in curve if math.isfinite(reward)), default=math.nan)
 
 
-def spread(rewards: list[float]) -> dict[str, float] | None:
-    """Median, lowest and highest; None of nothing."""
-    if not rewards:
-        return None
-    return {"median": statistics.median(rewards), "lowest": min(rewards), "highest": max(rewards)}
-
-
 def without_nan(nest: object) -> object:
-    """A nest of dicts and sequences with null for NaN and infinity, which JSON has not."""
+    """A nest of dicts and sequences with null for NaN and infinity, which JSON has not; dataclasses become dicts."""
+    if dataclasses.is_dataclass(nest):
+        nest = dataclasses.asdict(nest)
     if isinstance(nest, dict):
         return {name: without_nan(value) for name, value in nest.items()}
     if isinstance(nest, (list, tuple)):
@@ -226,46 +234,38 @@ def without_nan(nest: object) -> object:
 
 
 def table(summary: dict[str, dict[str, object]]) -> str:
-    """The last and the best eval/episode_reward of each variant."""
-    width = max(map(len, summary))
-    lines = [f"{'':{width}}  last, and best, eval/episode_reward: median (lowest .. highest) over seeds"]
+    """The last and the best eval/episode_reward of each variant, and whether it differs from the settings as they are."""
+    head = ["last eval/episode_reward:", "median", "IQM", "[95 %]", "min .. max", "best: median", "seeds"]
+    rows = [head]
     for variant, found in summary.items():
-        texts = [
-            f"{x['median']:.1f} ({x['lowest']:.1f} .. {x['highest']:.1f})" for x in (found["last"], found["best"]) if x
-        ]
-        text = ", best ".join(texts) or "none"
-        failed = "".join(f"; seed {seed}: {reason}" for seed, reason in found["failures"].items())
-        lines.append(f"{variant:{width}}  {text} of {len(found['curves'])}{failed}")
+        last, best = found["last"], found["best"]
+        if last is None:
+            rows.append([variant, *["none"] * 5, "0"])
+            continue
+        interval = "" if last.interval is None else "[{:.1f}, {:.1f}]".format(*last.interval)
+        ends = f"{last.lowest:.1f} .. {last.highest:.1f}"
+        numbers = [f"{x:.1f}" for x in (last.median, last.interquartile_mean, best.median)]
+        rows.append([variant, *numbers[:2], interval, ends, numbers[2], str(last.seeds)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for variant, found in summary.items():
+        if comparison := found["against default"]:
+            lines.append(f"{variant} against {DEFAULT}, last: {comparison}")
+        lines += [f"{variant}, seed {seed}: {reason}" for seed, reason in found["failures"].items()]
     return "\n".join(lines)
 
 
-def draw(summary: dict[str, dict[str, object]], path: Path, title: str) -> None:
-    """Median over seeds of each variant, with a band from the lowest to the highest; a cross where runs failed."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+def draw(summary: dict[str, dict[str, object]], title: str) -> "Figure":
+    """Interquartile mean over seeds of each variant, with its interval, and every seed as a thin line."""
+    figure = new_figure(9, 5)
+    axes = figure.subplots()
+    lines = []
     for variant, found in summary.items():
-        by_step: dict[int, list[float]] = {}
-        for curve in found["curves"].values():
-            for step, reward in curve:
-                by_step.setdefault(step, []).append(reward)
-        if not by_step:
-            continue
-        steps = sorted(by_step)
-        millions = [step / 1e6 for step in steps]
-        median = [statistics.median(by_step[step]) for step in steps]
-        label = f"{variant} ({len(found['failures'])} failed)" if found["failures"] else variant
-        (line,) = axes.plot(millions, median, label=label, marker="x" if found["failures"] else ".")
-        low, high = ([limit(by_step[step]) for step in steps] for limit in (min, max))
-        axes.fill_between(millions, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
-    axes.set(xlabel="env steps (millions)", ylabel="eval/episode_reward", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+        failed = f" ({len(found['failures'])} failed)" if found["failures"] else ""
+        thin = tuple(tuple(zip(*curve, strict=True)) for curve in found["curves"].values())
+        lines.append(spread_line(f"{variant}{failed}", found["evaluations"], thin))
+    draw_lines(axes, lines, title=title or SEVERAL_SEEDS, ylabel="return of an episode")
+    return figure
 
 
 def start(arguments: SeedsArguments, runs: Sequence[Run]) -> Iterator[Outcome]:
@@ -310,11 +310,10 @@ def main() -> None:
         write_atomically(arguments.out / "summary.json", f"{text}\n".encode())
     picture = arguments.out / "curves.png"
     try:
-        draw(summary, picture, arguments.title)
-    except ModuleNotFoundError:
-        print("no picture: it needs matplotlib (pip install '.[plot]')")
-    else:
+        save_figure(draw(summary, arguments.title), picture)
         print(picture)
+    except PlotError as error:
+        print(f"no picture: {error}")
     sys.exit(2 if failures else 0)
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.program import parse_arguments
-from torch_ppo.seeds import SeedsArguments, plan, summarise, table, variant_options
+from torch_ppo.running.seed_statistics import spread_by_step
+from torch_ppo.seeds import SeedsArguments, draw, plan, summarise, table, variant_options, without_nan
 from torch_ppo.settings.files import to_toml
 
 TINY = (
@@ -269,8 +270,37 @@ def test_summary(tmp_path):
             rows = [{"step": 0, "eval/episode_reward": 1.0}, {"step": 9, "eval/episode_reward": 10.0 * run.seed**2}]
             (run.folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     summary = summarise(runs, {runs[1]: "error: it broke"})
-    assert summary["default"]["last"] == {"median": 10.0, "lowest": 0.0, "highest": 40.0}
-    assert summary["discounting=0.5"]["last"] is None
-    assert "10.0 (0.0 .. 40.0), best 10.0 (1.0 .. 40.0) of 3" in table(summary) and "seed 0: error: it broke" in table(
-        summary
-    )
+    last = summary["default"]["last"]
+    assert (last.median, last.lowest, last.highest) == (10.0, 0.0, 40.0)
+    assert last.interquartile_mean == pytest.approx(50 / 3)
+    assert {step: at.median for step, at in summary["default"]["evaluations"].items()} == {0: 1.0, 9: 10.0}
+    assert summary["discounting=0.5"]["last"] is None and summary["discounting=0.5"]["against default"] is None
+    head, first, second, failed = table(summary).splitlines()
+    assert head.split() == "last eval/episode_reward: median IQM [95 %] min .. max best: median seeds".split()
+    assert first.split()[:3] == ["default", "10.0", "16.7"] and first.endswith("0.0 .. 40.0  10.0          3")
+    assert second.split() == ["discounting=0.5", *["none"] * 5, "0"]
+    assert failed == "discounting=0.5, seed 0: error: it broke"
+
+
+def test_noise_is_called_noise(tmp_path):
+    """Of three seeds each no difference can be shown, and the table says how many could."""
+    runs = plan(SeedsArguments(seeds=(0, 1, 2), vary=("discounting=0.5",), out=tmp_path), TINY)
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        row = {"step": 9, "eval/episode_reward": (500.0 if run.variant == "default" else 100.0) + run.seed}
+        (run.folder / "metrics.jsonl").write_text(json.dumps(row))
+    summary = summarise(runs, {})
+    said = "discounting=0.5 against default, last: -400.0, p = 0.1: 3 seeds cannot tell it from noise, 4 of each could"
+    assert table(summary).splitlines()[-1] == said
+    assert without_nan(summary)["discounting=0.5"]["against default"]["p"] == pytest.approx(0.1)
+
+
+def test_picture():
+    """What is drawn: the interquartile mean in its interval, and each seed behind it."""
+    curves = {seed: [(0, float(seed)), (1_000_000, 10.0 * seed)] for seed in range(4)}
+    summary = {"a": {"curves": curves, "failures": {}, "evaluations": spread_by_step(list(curves.values()))}}
+    (axes,) = draw(summary, "").axes
+    *seeds, mean = axes.lines
+    assert [line.get_ydata().tolist() for line in seeds] == [[seed, 10 * seed] for seed in range(4)]
+    assert mean.get_ydata().tolist() == [1.5, 15.0] and mean.get_xdata().tolist() == [0.0, 1.0]
+    assert axes.get_xlabel() == "env steps (millions)"

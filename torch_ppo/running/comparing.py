@@ -101,10 +101,10 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     names = short_names([members[0].folder if len(members) == 1 else members[0].folder.parent for members in groups])
     told = differences([members[0] for members in groups])
     labels = []
-    for number, (name, members) in enumerate(zip(names, groups, strict=True)):
+    for number, name in enumerate(names):
         label = ", ".join(f"{setting} {values[number]}" for setting, values in told.items())
         label = label if label and len(label) <= LABEL_WIDTH and len(told) <= MOST_IN_LABEL else name
-        labels.append(f"{label}, {len(members)} seeds" if len(members) > 1 else label)
+        labels.append(label)
     if len(set(labels)) < len(labels):
         labels = names
     return [Group(label, members) for label, members in zip(labels, groups, strict=True)]

@@ -5,10 +5,10 @@ Works on numbers alone; where they come from is the caller's. matplotlib is an e
 
 import importlib.util
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch_ppo.errors import UserError
 
@@ -24,7 +24,9 @@ DOTS = 25  # a line with more points than this has no dots on them
 DPI = 100
 FONT_SIZE = 13.0  # points: a page is 1,300 pixels wide, and is read at half of that
 GUIDE = "#777777"
+Columns = dict[str, tuple[list[int], list[float]]]  # every number of a history by name: (env steps, values)
 FORMATS = (".png", ".svg")
+SEVERAL_SEEDS = "interquartile mean over seeds, its 95 % bootstrap interval; thin: each seed"
 
 
 class PlotError(UserError):
@@ -50,15 +52,35 @@ class Line:
     thin: tuple[tuple[Sequence[int], Sequence[float]], ...] = ()
 
 
+class OverSeeds(Protocol):
+    """What several seeds came to at an evaluation; `running.seed_statistics.Spread` is it."""
+
+    @property
+    def interquartile_mean(self) -> float: ...
+
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+
+
+def spread_line(
+    label: str, by_step: Mapping[int, OverSeeds], thin: tuple[tuple[Sequence[int], Sequence[float]], ...]
+) -> Line:
+    """Interquartile means of several seeds by env steps, in a band that is their interval; the seeds are `thin`."""
+    means = [at.interquartile_mean for at in by_step.values()]
+    ends = [at.interval or (at.interquartile_mean, at.interquartile_mean) for at in by_step.values()]
+    return Line(label, list(by_step), means, [low for low, _ in ends], [high for _, high in ends], thin)
+
+
 @dataclass(frozen=True)
 class Panel:
     """A small plot of a run's diagnostics.
 
-    title:    what it is, with its unit
-    metric:   its name in metrics.jsonl; a run that has not got it has no such panel
-    band:     names of the ends of a band around it
-    guides:   horizontal lines at values that mean something, see `GUIDES`
-    log:      whether its axis is logarithmic, where the values are positive and far apart
+    title:            what it is, with its unit
+    metric:           its name in metrics.jsonl; a run that has not got it has no such panel
+    band:             names of the ends of a band around it
+    guides:           horizontal lines at values that mean something, see `GUIDES`
+    log:              whether its axis is logarithmic, where the values are positive and far apart
+    unless_constant:  whether there is no such panel where the number does not change
     """
 
     title: str
@@ -66,6 +88,7 @@ class Panel:
     band: tuple[str, str] | None = None
     guides: tuple[float, ...] = ()
     log: bool = False
+    unless_constant: bool = False
 
 
 PANELS = (
@@ -81,6 +104,10 @@ PANELS = (
     ),
     Panel("norm of the gradient", "training/grad_norm", log=True),
     Panel("speed (env steps/s)", "training/sps"),
+    Panel("episode length (env steps)", "eval/avg_episode_length", unless_constant=True),
+    Panel("saturated actions (share)", "training/saturated_actions", unless_constant=True),
+    Panel("std of value targets", "training/value_target_std", log=True),
+    Panel("learning rate", "training/learning_rate", unless_constant=True),
 )
 GUIDES = (
     "dotted: a KL of 0.02, above which updates are large; an explained variance of 0.5, below which the value "
@@ -163,8 +190,8 @@ def draw_lines(axes: "Axes", lines: Sequence[Line], *, title: str = "", ylabel: 
         axes.legend(fontsize=0.85 * FONT_SIZE, framealpha=0.7)
 
 
-def draw_panel(axes: "Axes", panel: Panel, columns: dict[str, tuple[list[int], list[float]]]) -> None:
-    """Draws a panel of a run's numbers; see `read_columns` in torch_ppo.plot."""
+def draw_panel(axes: "Axes", panel: Panel, columns: Columns) -> None:
+    """Draws a panel of a run's numbers; drawn where `panels_of` says so."""
     steps, values = columns[panel.metric]
     low, high = (columns.get(name, ([], [])) for name in panel.band or ("", ""))
     whole = low[0] == high[0] == steps
@@ -184,7 +211,7 @@ def draw_panel(axes: "Axes", panel: Panel, columns: dict[str, tuple[list[int], l
             axes.axhline(guide, color=GUIDE, linestyle=(0, (2, 2)), linewidth=1.2, zorder=0)
 
 
-def panels_of(names: Iterable[str]) -> list[Panel]:
+def panels_of(columns: Columns) -> list[Panel]:
     """The panels for which a run has numbers."""
-    there = set(names)
-    return [panel for panel in PANELS if panel.metric in there]
+    there = [panel for panel in PANELS if panel.metric in columns]
+    return [panel for panel in there if not panel.unless_constant or len(set(columns[panel.metric][1])) > 1]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 WIDTH = 13.0  # inches
 PANEL_COLUMNS = 4
 TEXT_SIZE = 11.0  # points
-LINE_HEIGHT = 0.205  # inches
-SETTING_WIDTH, FINDING_WIDTH = 44, 56  # characters
+LINE_HEIGHT = 0.215  # inches
+SETTING_WIDTH, FINDING_WIDTH = 42, 54  # characters
+MOST_FINDINGS = 6  # on the figure
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ def draw_report(report: Report) -> "Figure":
     """The page as a figure, as high as what is on it."""
     settings = setting_lines(report.settings)
     half = -(-len(settings) // 2)
-    findings = [
-        line for finding in report.findings for line in textwrap.wrap(finding, FINDING_WIDTH, subsequent_indent="  ")
-    ]
+    told = [*report.findings[:MOST_FINDINGS]]
+    if left_out := len(report.findings) - len(told):
+        told.append(f"and {left_out} more: torch-ppo doctor has all")
+    findings = [line for finding in told for line in textwrap.wrap(finding, FINDING_WIDTH, subsequent_indent="  ")]
     panel_rows = -(-len(report.panels) // PANEL_COLUMNS)
     heights = [
-        LINE_HEIGHT * (len(report.summary) + 2.2),
+        LINE_HEIGHT * (len(report.summary) + 2.6),
         4.8,
         2.6 * panel_rows,
         LINE_HEIGHT * (max(half, len(findings)) + 3.8),
@@ -82,8 +84,8 @@ def draw_report(report: Report) -> "Figure":
     figure = new_figure(WIDTH, sum(heights) + 0.2)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     head, above, middle, below = figure.subfigures(4, 1, height_ratios=[max(height, 0.01) for height in heights])
-    _write(head, 0.012, [report.title], size=1.6 * FONT_SIZE, weight="bold")
-    _write(head, 0.012, list(report.summary), size=FONT_SIZE, skip=2.0)
+    write_lines(head, 0.012, [report.title], size=1.6 * FONT_SIZE, weight="bold")
+    write_lines(head, 0.012, report.summary, size=0.95 * FONT_SIZE, skip=2.2)
 
     grid = above.add_gridspec(2, 2, width_ratios=[2.35, 1.0])
     draw_lines(above.add_subplot(grid[:, 0]), [report.curve], title=report.band, ylabel=report.ylabel)
@@ -96,22 +98,21 @@ def draw_report(report: Report) -> "Figure":
             draw_panel(middle.add_subplot(cell), panel, report.columns)
 
     mono = {"size": TEXT_SIZE, "family": "monospace"}
-    _write(below, 0.012, [GUIDES] if panel_rows else [], size=0.85 * FONT_SIZE, color="#555555")
-    _write(below, 0.012, ["Settings that are not the default"], skip=1.8, size=FONT_SIZE, weight="bold")
-    _write(below, 0.012, settings[:half], skip=3.0, **mono)
-    _write(below, 0.305, settings[half:], skip=3.0, **mono)
-    _write(below, 0.61, ["Findings"], skip=1.8, size=FONT_SIZE, weight="bold")
-    _write(below, 0.61, findings, skip=3.0, **mono)
+    write_lines(below, 0.012, [GUIDES] if panel_rows else [], size=0.85 * FONT_SIZE, color="#555555")
+    write_lines(below, 0.012, ["Settings that are not the default"], skip=1.8, size=FONT_SIZE, weight="bold")
+    write_lines(below, 0.012, settings[:half], skip=3.0, **mono)
+    write_lines(below, 0.305, settings[half:], skip=3.0, **mono)
+    write_lines(below, 0.61, ["Findings"], skip=1.8, size=FONT_SIZE, weight="bold")
+    write_lines(below, 0.61, findings, skip=3.0, **mono)
     return figure
 
 
-def _write(figure: "Figure", left: float, lines: list[str], *, skip: float = 0.5, **font: object) -> None:
-    """Lines of text from the top of a figure, `skip` lines down."""
+def write_lines(figure: "Figure", left: float, lines: Sequence[str], *, skip: float = 0.5, **font: object) -> None:
+    """Lines of text from the top of a figure, `skip` line heights down. `left` is a share of its width."""
     height = figure.bbox.height / figure.dpi
-    top = 1 - skip * LINE_HEIGHT / height
-    # `$` would begin mathematics.
-    text = "\n".join(lines).replace("$", r"\$")
-    figure.text(left, top, text, va="top", linespacing=LINE_HEIGHT * 72 / (1.17 * font["size"]), **font)
+    for number, line in enumerate(lines):
+        top = 1 - (skip + number) * LINE_HEIGHT / height
+        figure.text(left, top, line, va="top", parse_math=False, **font)
 
 
 def _draw_frames(cells: "Sequence[Axes]", report: Report) -> None:
