@@ -111,7 +111,7 @@ def legend_note(groups: Sequence[Group]) -> str:
     """What lines and bands are, in a line."""
     several = any(len(group.runs) > 1 for group in groups)
     single = any(len(group.runs) == 1 for group in groups)
-    parts = [SEVERAL_SEEDS] * several
+    parts = [f"{SEVERAL_SEEDS}; returns: median (min to max)"] * several
     parts += ["one run: mean and standard deviation over the episodes of an evaluation"] * single
     return "; ".join(parts)
 

@@ -98,7 +98,9 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         same = run.settings and tuple(sorted((k, v) for k, v in run.settings.items() if k not in SAME))
         by_settings.setdefault(same or run, []).append(run)
     groups = list(by_settings.values())
-    names = short_names([members[0].folder if len(members) == 1 else members[0].folder.parent for members in groups])
+    firsts = [members[0].folder for members in groups]
+    above = [members[0].folder.parent if len(members) > 1 else members[0].folder for members in groups]
+    names = short_names(above if len(set(above)) == len(above) else firsts)
     told = differences([members[0] for members in groups])
     labels = []
     for number, name in enumerate(names):

@@ -92,7 +92,7 @@ class Panel:
 
 
 PANELS = (
-    Panel("KL of updates (nats)", "training/approx_kl", guides=(0.02,)),
+    Panel("KL of updates (nats)", "training/approx_kl", guides=(0.02,), log=True),
     Panel("clipped ratios (share)", "training/clip_fraction"),
     Panel("explained variance", "training/explained_variance", guides=(0.5, 1.0)),
     Panel("value loss", "training/v_loss", log=True),
@@ -113,7 +113,7 @@ GUIDES = (
     "dotted: a KL of 0.02, above which updates are large; an explained variance of 0.5, below which the value "
     "function helps little, and of 1, the best there is"
 )
-DECADES = 20.0  # greatest over least value from which on an axis is logarithmic
+FAR = 100.0  # greatest over least value from which on an axis is logarithmic
 
 
 def check_matplotlib() -> None:
@@ -192,14 +192,17 @@ def draw_lines(axes: "Axes", lines: Sequence[Line], *, title: str = "", ylabel: 
 
 def draw_panel(axes: "Axes", panel: Panel, columns: Columns) -> None:
     """Draws a panel of a run's numbers; drawn where `panels_of` says so."""
+    from matplotlib.ticker import NullFormatter
+
     steps, values = columns[panel.metric]
     low, high = (columns.get(name, ([], [])) for name in panel.band or ("", ""))
     whole = low[0] == high[0] == steps
     line = Line("", steps, values, *((low[1], high[1]) if whole else ()))
     draw_lines(axes, [line], title=panel.title)
     finite = [value for value in values if math.isfinite(value)]
-    if panel.log and finite and min(finite) > 0 and max(finite) / min(finite) > DECADES:
+    if panel.log and finite and min(finite) > 0 and max(finite) / min(finite) > FAR:
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     elif finite and 1e3 <= max(map(abs, finite)) < 1e6:
         axes.yaxis.set_major_formatter("{x:,.0f}")
     else:
@@ -207,7 +210,7 @@ def draw_panel(axes: "Axes", panel: Panel, columns: Columns) -> None:
     low, high = axes.get_ylim()
     for guide in panel.guides:
         # A guide is no reason to squeeze what is far from it.
-        if low - 0.5 * (high - low) <= guide <= high + 0.5 * (high - low):
+        if axes.get_yscale() == "log" or low - 0.5 * (high - low) <= guide <= high + 0.5 * (high - low):
             axes.axhline(guide, color=GUIDE, linestyle=(0, (2, 2)), linewidth=1.2, zorder=0)
 
 
