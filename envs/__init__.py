@@ -145,6 +145,10 @@ def _makes_task(value: object) -> bool:
 
 
 def _import(place: str, name: str) -> object:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise ConfigError(
+            f"env is {name!r}, but {place!r} is no module; package.module:MyTask or path/to/file.py:MyTask would work"
+        )
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:

@@ -35,6 +35,12 @@ _OF_THE_SYSTEM = (
 )  # fmt: skip
 
 
+def _is_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, or what torch says of the CPU's or a CUDA device's memory."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in said or "CUDA out of memory" in said
+
+
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -70,6 +76,12 @@ def user_errors() -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        print(f"error: not enough memory, fewer envs or smaller networks may fit: {reason}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_SYSTEM:

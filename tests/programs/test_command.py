@@ -268,3 +268,24 @@ def test_ctrl_c_while_a_completion_is_made_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(completion, "script", interrupted)
     assert in_process(monkeypatch, capsys, "completion", "bash") == (130, "", "\nstopped\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "error: not enough memory, fewer envs or smaller networks may fit: \n"),
+        (
+            RuntimeError("can't allocate memory: 64 bytes\nmore"),
+            "error: not enough memory, fewer envs or smaller networks may fit: can't allocate memory: 64 bytes\n",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(error, line, capsys):
+    with pytest.raises(SystemExit, match="2"), user_errors():
+        raise error
+    assert capsys.readouterr().err == line
+
+
+def test_other_errors_of_the_runtime_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="a bug"), user_errors():
+        raise RuntimeError("a bug")

@@ -9,6 +9,7 @@ import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
+from torch_ppo.running import memory_needed
 
 SMALL = {
     "num_timesteps": 80, "num_envs": 4, "num_eval_envs": 2, "episode_length": 10, "batch_size": 4, "num_minibatches": 2,
@@ -32,13 +33,18 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
             {"network_factory": lambda *sizes: None, "policy_hidden_layer_sizes": (8,)},
             "policy_hidden_layer_sizes has no effect beside a network_factory function",
         ),
+        ({"wrap_env": torch.ones(2)}, "wrap_env is not supported"),
+        ({"num_eval_envs": 10**9}, "num_eval_envs = 1000000000 needs 128 GB of memory at least, and cpu has"),
+        ({"history": 10**9}, "history = 1000000000 needs 16 GB of memory at least"),
+        ({"policy_hidden_layer_sizes": (8, 10**9)}, r"policy_hidden_layer_sizes = \(8, 1000000000\) needs 1.. GB of"),
         ({"progress_fn": None}, "progress_fn is None, but must be a function"),
         ({"policy_params_fn": 3}, "policy_params_fn is 3, but must be a function"),
         ({"network_factory": 3}, "network_factory is 3, but must be a function, or a dict of options"),
         ({"num_timesteps": 1e6}, "num_timesteps is 1000000.0, but must be an int"),
     ],
 )
-def test_one_line(arguments, words):
+def test_one_line(arguments, words, monkeypatch):
+    monkeypatch.setattr(memory_needed, "memory_of", lambda device: 15 * 10**9)
     with pytest.raises(ConfigError, match=words) as error:
         torch_ppo.train(**{"environment": "cartpole", **SMALL, **arguments})
     assert "\n" not in str(error.value)
@@ -69,6 +75,24 @@ def test_gradients_are_on_where_they_are_needed(mode):
         found = parameters()
         assert not torch.is_grad_enabled()
     assert all(torch.equal(found[name].clone(), expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("default", [{"dtype": torch.float64}, {"device": "meta"}], ids=str)
+def test_the_callers_defaults_do_not_matter(default):
+    def parameters():
+        return torch_ppo.train("cartpole", **SMALL, network_factory=NETWORKS)[1][1]
+
+    expected = parameters()
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(default.get("dtype", dtype))
+    try:
+        with torch.device(default.get("device", "cpu")):
+            found = parameters()
+            assert torch.get_default_dtype() == default.get("dtype", dtype)
+            assert torch.zeros(()).device.type == default.get("device", "cpu")
+    finally:
+        torch.set_default_dtype(dtype)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_the_callers_torch_stays_as_it_was():

@@ -63,6 +63,11 @@ def test_own_task_from_a_module(own, monkeypatch):
         ("{file}:Yours", "has no Yours"),
         ("{file}:number", "number is not a torch_ppo.Task"),
         ("no_such_package.tasks:Mine", "there is no module no_such_package"),
+        (":Mine", "'' is no module; package.module:MyTask or path/to/file.py:MyTask would work"),
+        (".near:Mine", "'.near' is no module"),
+        ("..:Mine", "'..' is no module"),
+        ("a..b:Mine", "'a..b' is no module"),
+        ("/:Mine", "'/' is no module"),
         ("CartpolBalance", "there is no env"),
     ],
 )

@@ -135,6 +135,9 @@ def test_other_versions_are_named(saved, tmp_path):
         ({"training_steps": 2.5}, "its training_steps is not a count"),
         ({"training_steps": 10**30}, "its training_steps is not a count"),
         ({"best": "x"}, "its best is not a reward and its env steps"),
+        ({"best": {"reward": 1.0}}, "its best is not a reward and its env steps"),
+        ({"controls": "x"}, "its controls is not what actuators get"),
+        ({"controls": {"actuators": ["a"]}}, "its controls is not what actuators get"),
     ],
 )
 def test_a_whole_file_of_other_kinds_of_values_is_one_line(saved, tmp_path, changes, words):

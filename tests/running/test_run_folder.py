@@ -57,6 +57,14 @@ def train(monkeypatch, capsys, tmp_path):
 # Whose it is, and what it goes on from
 
 
+@pytest.mark.parametrize("target", ["link", "nowhere"], ids=["to itself", "to nowhere"])
+def test_a_run_dir_that_is_a_link_to_no_folder(train, tmp_path, target):
+    (tmp_path / "link").symlink_to(target)
+    status, _, errors = train(*TINY, "--run-dir", "link")
+    assert status == 2 and errors.startswith("error: --run-dir link cannot be written: ") and errors.count("\n") == 1
+    assert os.listdir(tmp_path) == ["link"]
+
+
 def test_one_process_a_folder(train, tmp_path):
     assert train(*TINY, "--run-dir", "run")[0] == 0
     handle = os.open(tmp_path / "run", os.O_RDONLY)

@@ -47,19 +47,23 @@ def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
 def torch_left_as_it_was() -> Iterator[None]:
     """Leaves the caller's random numbers, threads, precision, determinism and current CUDA device as they were.
 
-    Inside, gradients are on, as learning needs.
+    Inside, gradients are on, as learning needs, and tensors without a type or device are float32 on the CPU.
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cuda_device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    dtype = torch.get_default_dtype()
     with (
+        torch.device("cpu") if torch.get_default_device().type != "cpu" else contextlib.nullcontext(),
         determinism_left_as_it_was(),
         torch.random.fork_rng(devices=[]),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
         try:
+            torch.set_default_dtype(torch.float32)
             yield
         finally:
+            torch.set_default_dtype(dtype)
             torch.set_float32_matmul_precision(precision)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)

@@ -38,8 +38,9 @@ def checked_arguments(
 ) -> tuple[Task, Task | None, NetworkFactory | None]:
     """The tasks and the network factory that are meant; completes `settings` in place. ConfigError for what cannot be."""
     for name, (allowed, reason) in UNSUPPORTED.items():
-        if name in settings and settings.pop(name) not in allowed:
+        if name in settings and not any(settings[name] is each for each in allowed):
             raise ConfigError(f"{name} is not supported: {reason}")
+        settings.pop(name, None)
     if isinstance(network_factory, functools.partial) and network_factory.func is make_ppo_networks:
         # As Playground's notebooks have it: there the keys of the observations are the factory's.
         keywords = dict(network_factory.keywords)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.formulas.controls import Scaling
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
 from torch_ppo.running.fit import network_misfit
@@ -144,7 +145,14 @@ _ENTRIES: dict[str, tuple[Callable[[object], bool], str]] = {
     "action_dim": (lambda x: _is_count(x, 1), "a number of actions"),
     "env_steps": (_is_count, "a count"),
     "training_steps": (_is_count, "a count"),
-    "best": (lambda x: x is None or _is_dict(x, (int, float)), "a reward and its env steps"),
+    "best": (
+        lambda x: x is None or (_is_dict(x, (int, float)) and x.keys() == {"reward", "env_steps"}),
+        "a reward and its env steps",
+    ),
+    "controls": (
+        lambda x: x is None or (_is_dict(x, list) and {"actuators", *Scaling._fields} <= x.keys()),
+        "what actuators get",
+    ),
 }
 
 

@@ -82,6 +82,8 @@ class RunFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=not self._named_here)
             except FileExistsError:  # another run of this second was faster
+                if not self._named_here:  # or a link to nowhere is in the way
+                    raise
                 self.__init__(_next_free(self.path))
                 return self.create(config)
             self.take()

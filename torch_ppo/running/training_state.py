@@ -26,6 +26,7 @@ from torch_ppo.running.fit import actions_in_words, network_misfit, sizes_in_wor
 from torch_ppo.running.formats import FORMATS, upgraded_env
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
+from torch_ppo.running.memory_needed import check_memory
 from torch_ppo.running.phase_clock import PhaseClock
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env, RandomizationFn
@@ -156,6 +157,7 @@ class TrainingState:
         self.config = config = resolve_config(config, task)
         self.devices, share = devices, devices.share(config)
         self.device = torch.device(config.device)
+        check_memory(config, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         else:

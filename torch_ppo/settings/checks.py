@@ -65,6 +65,7 @@ def check_type(name: str, value: object, annotation: object) -> None:
 
 # Numbers go into float32 and int32 tensors; counts of env steps and observations are kept in 64 bits.
 _LARGEST_FLOAT, _LEAST_FLOAT = 3.4e38, 1.2e-38
+_MOST_THREADS = 1024
 _LONG = ("num_timesteps", "seed", "learning_rate_warmup_timesteps", "normalize_until_count", "training_metrics_steps")
 
 
@@ -74,6 +75,8 @@ def _check_size(name: str, number: object) -> None:
         raise ConfigError(f"{name} is {number}, but must be a finite number")
     if isinstance(number, float) and not _LEAST_FLOAT <= abs(number) <= _LARGEST_FLOAT and number != 0.0:
         raise ConfigError(f"{name} is {number}, but float32 holds sizes from {_LEAST_FLOAT} to {_LARGEST_FLOAT} only")
+    if name == "torch_threads" and isinstance(number, int) and number > _MOST_THREADS:
+        raise ConfigError(f"{name} is {number}, but {_MOST_THREADS} are the most that torch can be relied on to start")
     bits = 63 if name in _LONG else 31
     if isinstance(number, int) and abs(number) >= 2**bits:
         shown = str(number) if abs(number) < 10**20 else "an int of more than 20 digits"
