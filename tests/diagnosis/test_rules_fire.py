@@ -11,8 +11,8 @@ from tests.helpers.toy import ToyTask
 from torch_ppo.diagnosis.course import Course
 from torch_ppo.diagnosis.findings import diagnose
 from torch_ppo.diagnosis.rules import RULES
+from torch_ppo.running.loop import DivergedError
 from torch_ppo.settings.config import Config
-from torch_ppo.train import DivergedError
 
 HEALTHY = {
     "num_timesteps": 64_000,

@@ -51,7 +51,7 @@ def test_python_is_not_executed(tmp_path):
 
 def test_yaml_says_which_extra_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(ConfigError, match=r"torch-ppo\[dialects\]"):
+    with pytest.raises(ConfigError, match=r"pip install .\.\[dialects\]."):
         parse("a:\n  b: 1\n", "x.yml")
 
 

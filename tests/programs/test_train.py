@@ -20,9 +20,9 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from torch_ppo.running.late_numbers import LateNumbers
+from torch_ppo.running.loop import DivergedError, run
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
-from torch_ppo.train import DivergedError, run
 
 SMALL = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
 # 40 env steps per training step, 10 in each env; 6 training steps, an evaluation after each 3.

@@ -12,10 +12,10 @@ import torch_ppo
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.learning.prepare import LEARNED_FROM, replace_broken_sequences
 from torch_ppo.running.broken_cases import keep_cases
+from torch_ppo.running.loop import BrokenWorldsError, DivergedError, run
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
-from torch_ppo.train import BrokenWorldsError, DivergedError, run
 
 NOT_FINITE = [float("nan"), float("inf"), -float("inf")]
 SMALL = {

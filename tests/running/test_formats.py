@@ -6,10 +6,10 @@ import torch
 import torch_ppo
 from torch_ppo.running.checkpoint import load_checkpoint
 from torch_ppo.running.formats import upgraded_env
+from torch_ppo.running.loop import run
 from torch_ppo.running.training_state import TrainingState, clone, copy_into
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
-from torch_ppo.train import run
 
 
 def make_state(num_timesteps):

@@ -21,6 +21,7 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.running.environment import locate_task, remember, what_changed
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.history import read_curve, read_history
+from torch_ppo.running.loop import report
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.tensorboard import constant_metrics
 from torch_ppo.running.training_state import TrainingState
@@ -176,11 +177,11 @@ def test_nan_is_never_the_best():
     for reward in (math.nan, 1.0, math.nan, math.inf, 0.5, 2.0):
         state.evaluator = lambda reward=reward: {"eval/episode_reward": reward}
         state.interval_steps, state.interval_time = 1, 1.0
-        found.append(torch_ppo.train.report(state)[1])
+        found.append(report(state)[1])
     assert found == [False, True, False, False, False, True]
     state.best = {"reward": math.nan, "env_steps": 0}  # from an older version
     state.interval_steps, state.interval_time = 1, 1.0
-    assert torch_ppo.train.report(state)[1]
+    assert report(state)[1]
 
 
 # Its task

@@ -4,9 +4,9 @@ import pytest
 
 import torch_ppo
 from torch_ppo.running.evaluate import EvaluationStopped
+from torch_ppo.running.loop import run
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
-from torch_ppo.train import run
 
 
 def make_state():

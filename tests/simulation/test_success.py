@@ -7,11 +7,11 @@ import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo.envs import make_task
 from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.loop import run
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import TaskError
-from torch_ppo.train import run
 
 CPU = torch.device("cpu")
 

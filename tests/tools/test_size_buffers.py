@@ -10,11 +10,12 @@ from tools import size_buffers
 from tools.size_buffers import Demand, SizeArguments, judge, recommend
 from torch_ppo import evaluate
 from torch_ppo.envs import make_task
+from torch_ppo.in_folder import warnings_in
 from torch_ppo.running.checkpoint import save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Task
-from torch_ppo.train import train, warnings_in
+from torch_ppo.train import train
 
 # At rest on the floor: a sphere with one contact and a box with four, each with two friction axes of two rows. One row
 # more for the hinge, which is at its limit.

@@ -378,9 +378,9 @@ class TrainingState:
         interval = saved["interval"]
         self.interval_sums.copy_(torch.tensor(interval["sums"], dtype=torch.float64))
         self.interval_steps, self.interval_time = interval["steps"], interval["time"]
-        if "diagnostics" in saved:  # not in the first files of format 3
+        try:
             copy_into(self.collector.diagnostics.state(), saved["diagnostics"], "diagnostics")
-        else:
+        except (KeyError, ValueError):  # not in the first files of format 3; or the task has come to tell more
             self.collector.diagnostics.clear()
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
