@@ -59,7 +59,7 @@ class Sled(Task):
             return torch.empty(physics.num_envs, device=physics.device).uniform_(low, high, generator=generator)
 
         fields = {
-            name: physics.lasting_field(name).clone()
+            name: physics.lasting_field(name)
             for name in ("body_mass", "geom_friction", "actuator_gainprm", "actuator_biasprm", "dof_armature")
         }
         fields["body_mass"][:, SLED] = uniform(1.0, 4.0)
@@ -247,12 +247,32 @@ def test_histories_begin_with_the_first_observation():
     assert (frames == frames[:, :1]).all() and torch.equal(frames[:, 0, -1], values(env)[:, 1])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it traces
+@both_engines
+def test_what_is_compiled_sees_the_new_models(engine):
+    torch._dynamo.reset()
+    env, plain = (make_env(engine=engine) for _ in range(2))
+    env.after_physics = torch.compile(env.after_physics, fullgraph=True, dynamic=False, backend="eager")
+    for _ in range(9):
+        step(env)
+        step(plain)
+        assert torch.equal(env.observation["state"], plain.observation["state"])
+
+
+def test_a_lasting_field_is_a_copy():
+    physics = make_env(randomization_fn=offset).physics
+    for name in ("body_mass", "geom_friction", "jnt_range"):  # that worlds have, that episodes change, that is nominal
+        before = physics.lasting_field(name)
+        physics.lasting_field(name).add_(1.0)
+        assert torch.equal(physics.lasting_field(name), before) and before.shape[0] == 8
+
+
 # With models of their own for good
 
 
 def offset(physics, generator):
     """Each world's own centre of mass and mass of the bob, for good."""
-    fields = {name: physics.lasting_field(name).clone() for name in ("body_ipos", "body_mass")}
+    fields = {name: physics.lasting_field(name) for name in ("body_ipos", "body_mass")}
     fields["body_ipos"][:, SLED, 0] = torch.linspace(-0.05, 0.05, physics.num_envs)
     fields["body_mass"][:, 2] = torch.linspace(0.1, 0.5, physics.num_envs)
     return fields
@@ -529,7 +549,7 @@ def test_warp_refuses_by_what_the_model_has():
     """Gears are read for muscles and armatures, and only geoms that stand are placed for good."""
 
     def draw(physics, generator):
-        place, gear = (physics.lasting_field(name).clone() for name in ("geom_pos", "actuator_gear"))
+        place, gear = (physics.lasting_field(name) for name in ("geom_pos", "actuator_gear"))
         place[:, 2, 2].uniform_(0.05, 0.15, generator=generator)
         gear[:, 0, 0].uniform_(0.5, 1.5, generator=generator)
         return {"geom_pos": place, "actuator_gear": gear}

@@ -86,7 +86,7 @@ class Physics(Protocol):
         """A field of `model` as each world has it now, `(num_envs, *field shape)`, float32; not to be written."""
 
     def lasting_field(self, name: str) -> Tensor:
-        """The same without what episodes change: as `set_model_fields` left it, or nominal."""
+        """A copy of it without what episodes change: as `set_model_fields` left it, or nominal."""
 
     def model_state(self) -> dict[str, Tensor]:
         """The live tensors of fields that vary, which, copied back, give the worlds those models."""

@@ -92,7 +92,7 @@ class SingleWorld:
         return WorldFields(self.model, 1, self.device).now(name)  # anew: the model may have changed
 
     def lasting_field(self, name: str) -> Tensor:
-        return self.model_field(name)
+        return self.model_field(name).clone()
 
     def state(self) -> dict[str, Tensor]:
         return self._copies

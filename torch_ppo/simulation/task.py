@@ -101,8 +101,8 @@ class Task:
         """Domain randomisation that is new in every episode: values `(num_envs, *field shape)` of model fields, by name.
 
         The same fields at every call. Called for all envs before each step, if the configuration says `randomize`; the
-        episodes that begin after it take theirs. `physics.lasting_field(name)` is what to begin with: a field as
-        `randomize` has left it, or nominal, on the device. `physics.model_field(name)` is what `observe` may read: the
+        episodes that begin after it take theirs. `physics.lasting_field(name)` is what to begin with: a copy of a field
+        as `randomize` has left it, or nominal, on the device. `physics.model_field(name)` is what `observe` may read: the
         field as it is now. Sensors of a first observation are those of the new model.
         """
         raise NotImplementedError

@@ -29,7 +29,11 @@ class WorldFields:
         self._lasting.clear()
 
     def lasting(self, name: str) -> Tensor:
-        """The field without what episodes change; read-only. Made once: a recorded step cannot copy from the host."""
+        """The field without what episodes change; a copy, to be changed."""
+        return self._read_only(name).clone(memory_format=torch.contiguous_format)
+
+    def _read_only(self, name: str) -> Tensor:
+        # Made once: a recorded step cannot copy from the host.
         if name not in self._lasting:
             nominal = getattr(self.model, name, None)
             if not isinstance(nominal, np.ndarray) or not np.issubdtype(nominal.dtype, np.floating):
@@ -45,11 +49,11 @@ class WorldFields:
     def now(self, name: str) -> Tensor:
         """The field as it is in this step; read-only."""
         found = self.written.get(name)
-        return self.lasting(name) if found is None else found
+        return self._read_only(name) if found is None else found
 
     def open(self, names: Iterable[str]) -> None:
         """Lets episodes change these fields, where the engine has no tensors of its own for them."""
-        self.written = {name: self.lasting(name).clone() for name in names}
+        self.written = {name: self.lasting(name) for name in names}
 
     def write(self, where: Tensor, fields: Mapping[str, Tensor]) -> None:
         """Writes fields of the worlds `where` `(num_envs,)`."""
