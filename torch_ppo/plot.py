@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 LABELS = {RETURN: "return of an episode"}
 FRAME_STEPS = 200  # of an episode of the policy, the last of which is shown
 MOST_ROWS = 16  # of a table in a picture
-MOST_WIDTH = 24  # characters of a value in a table
+MOST_WIDTH = 28  # characters of a value in a table
 TEXT_WIDTH = 100  # characters of a line under a picture
 
 
