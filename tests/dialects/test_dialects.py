@@ -18,7 +18,7 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 
-TEXTBOOK = {"minibatch_of": "transitions", "gae": "textbook", "gae_per": "batch", "auto_reset": "random"}
+TEXTBOOK = {"minibatch_of": "transitions", "gae": "textbook", "gae_per": "batch", "auto_reset": "fresh"}
 
 
 def given(reading, **expected):

@@ -9,6 +9,7 @@ import torch
 
 import torch_ppo
 from torch_ppo import tasks
+from torch_ppo.formulas.controls import controls_of, within_range
 from torch_ppo.settings.files import read_config
 from torch_ppo.starting.files import write_starter
 from torch_ppo.starting.robot import look_at
@@ -151,9 +152,14 @@ def test_sizes(written, name, sizes):
 
 
 def test_actions_reach_the_range_and_no_further(written):
+    """It is declared, so that exported policies know it; MuJoCo keeps controls to their range."""
     env = env_of(written, "Müller's arm 2.xml", num_envs=4)
-    env.step(torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [7.0, -7.0]]))
-    assert env.physics.ctrl.tolist() == [[-5.0, 0.0], [0.0, 1.5], [5.0, 3.0], [5.0, 0.0]]
+    action = torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [7.0, -7.0]])
+    env.step(action)
+    assert env.physics.ctrl[:3].tolist() == [[-5.0, 0.0], [0.0, 1.5], [5.0, 3.0]]
+    scaling = env.scaling()
+    assert torch.equal(controls_of(action, scaling), env.physics.ctrl)
+    assert within_range(env.physics.ctrl, scaling)[3].tolist() == [5.0, 0.0]
 
 
 def test_servos_hold_the_home_pose_at_zero(written):

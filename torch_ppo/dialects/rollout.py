@@ -69,7 +69,7 @@ def set_rollout(reading: Reading, says: str, *, num_envs: int, num_steps: int, n
         minibatch_of="transitions",
     )
     reading.set("advantages of the PPO paper, once per rollout", gae="textbook", gae_per="batch")
-    reading.set("a finished env starts anew", auto_reset="random")
+    reading.set("a finished env starts anew", auto_reset="fresh")
 
 
 def set_steps(reading: Reading, says: str, *, iterations: int, per_iteration: int) -> None:
@@ -181,7 +181,7 @@ def rollout_of(writing: Writing) -> Rollout:
             f"unroll_length = {unroll_length}: advantages are cut off every {unroll_length} steps here, "
             f"after the whole rollout of {num_steps} there"
         )
-    writing.expect(gae="textbook", gae_per="batch", auto_reset="random", action_repeat=1)
+    writing.expect(gae="textbook", gae_per="batch", auto_reset="fresh", action_repeat=1)
     if writing.config.minibatch_of == "sequences":
         writing.differs.append("minibatches are sequences here, single transitions there")
     writing.converted.append(

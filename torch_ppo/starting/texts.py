@@ -6,12 +6,10 @@ from torch_ppo.starting.robot import Robot
 def task_text(robot: Robot, name: str, mjcf: str) -> str:
     """The task's module; `mjcf` is the path from its folder to the model file."""
     scaled = any((center, reach) != (0.0, 1.0) for _, center, reach in robot.controls)
-    parts = [_head(robot, name, mjcf, scaled), _constants(robot, scaled), _class(robot, name, mjcf)]
+    parts = [_head(robot, name, mjcf), _constants(robot, scaled), _class(robot, name, mjcf, scaled)]
     if robot.needs_floor:
         parts.append(FLOOR)
     parts += [_memory(robot), _start(robot)]
-    if scaled:
-        parts.append(APPLY)
     parts += [_observe(robot), FLOATING if robot.base else FIXED]
     text = "\n".join(part for part in parts if part)
     if robot.base:
@@ -21,7 +19,7 @@ def task_text(robot: Robot, name: str, mjcf: str) -> str:
     return text
 
 
-def _head(robot: Robot, name: str, mjcf: str, scaled: bool) -> str:
+def _head(robot: Robot, name: str, mjcf: str) -> str:
     if robot.base:
         end = "; falling ends the episode" if robot.base.fallen is not None else ""
         what = f"Rewarded are an upright trunk and a speed forward, along the world's x axis{end}."
@@ -29,7 +27,6 @@ def _head(robot: Robot, name: str, mjcf: str, scaled: bool) -> str:
         pose = f'the keyframe "{robot.keyframe}"' if robot.keyframe else "the pose that the MJCF has its bodies in"
         what = f"Rewarded is to stay at a pose: {pose}.\nLosing it ends the episode."
     imports = [
-        *(["import functools"] if scaled else []),
         "from pathlib import Path",
         "",
         *(["import mujoco"] if robot.needs_floor else []),
@@ -58,12 +55,11 @@ def _constants(robot: Robot, scaled: bool) -> str:
     if scaled:
         lines += [
             "",
-            "# Of each actuator: the control at action 0, and how far from it an action of 1 goes.",
+            "# Of each actuator: the control at action 0, and how far from it an action of 1 goes. MuJoCo ends at its range.",
             "CONTROLS = {",
         ]
         lines += [f"    {_quoted(name)}: ({center!r}, {reach!r})," for name, center, reach in robot.controls]
-        lines += ["}", "", ""]
-        lines += [CONTROLS.strip("\n")]
+        lines.append("}")
     return "\n".join([*lines, "", ""])
 
 
@@ -73,16 +69,13 @@ def _quoted(text: str) -> str:
     return text if '"' in text or "\\'" in text else f'"{text[1:-1]}"'
 
 
-CONTROLS = '''
-@functools.cache  # made once: a recorded graph knows them by address
-def controls(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Center and reach of the controls, each `(num_actuators,)`."""
-    center, reach = torch.tensor(list(CONTROLS.values()), device=device).T.contiguous()
-    return center, reach
-'''
+SCALING = (
+    "    action_offset = tuple(offset for offset, _ in CONTROLS.values())",
+    "    action_scale = tuple(reach for _, reach in CONTROLS.values())",
+)
 
 
-def _class(robot: Robot, name: str, mjcf: str) -> str:
+def _class(robot: Robot, name: str, mjcf: str, scaled: bool) -> str:
     path = f"with_name({_quoted(mjcf)})" if "/" not in mjcf else f"parent / {_quoted(mjcf)}"
     steps = f"{robot.substeps} timestep{'s' * (robot.substeps != 1)} of the MJCF"
     lines = [
@@ -91,6 +84,7 @@ def _class(robot: Robot, name: str, mjcf: str) -> str:
         f"    control_dt = {robot.control_dt!r}  # s, {steps}",
         f"    episode_length = {robot.episode_length}  # env steps, {robot.episode_length * robot.control_dt:.3g} s",
         "    reward_range = (0.0, 1.0)",
+        *(SCALING if scaled else ()),
         "",
     ]
     return "\n".join(lines)
@@ -142,12 +136,6 @@ def _columns(low: int, high: int, size: int) -> str:
     if (low, high) == (0, size):
         return ""
     return f"[:, {low or ''}:{'' if high == size else high}]"
-
-
-APPLY = """    def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        center, reach = controls(physics.device)
-        physics.ctrl.copy_(center + reach * action.clamp(-1, 1))
-"""
 
 
 def _observe(robot: Robot) -> str:
