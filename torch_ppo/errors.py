@@ -35,6 +35,14 @@ _OF_THE_SYSTEM = (
 )  # fmt: skip
 
 
+def _current_folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _is_of_memory(error: Exception) -> bool:
     """Whether it is Python's, or what torch says of the CPU's or a CUDA device's memory."""
     said = str(error)
@@ -84,6 +92,9 @@ def user_errors() -> Iterator[None]:
         print(f"error: not enough memory, fewer envs or smaller networks may fit: {reason}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _current_folder_is_gone():
+            print("error: the current folder has been deleted; cd to one that is there", file=sys.stderr)
+            sys.exit(2)
         if error.filename is None or error.errno not in _OF_THE_SYSTEM:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

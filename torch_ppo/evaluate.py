@@ -33,6 +33,7 @@ from torch_ppo.simulation.task import Task
 __all__ = ["Evaluation", "evaluate"]
 
 MAX_ENVS = 256  # stepped together where `num_envs` does not say
+MAX_EPISODES = 1_000_000  # whose returns are kept
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,6 +120,8 @@ def evaluate(
     The first episode of each env counts and no other: those that end early would otherwise come up more often.
     Raises UserError for what cannot be played.
     """
+    if isinstance(episodes, int) and episodes > MAX_EPISODES:
+        raise ConfigError(f"episodes is {episodes}, but must be {MAX_EPISODES:,} at most; 100 would work")
     if not isinstance(episodes, int) or episodes < 1:
         raise ConfigError(f"episodes is {episodes!r}, but must be an int greater than 0; 100 would work")
     alone = physics == "mujoco" and num_envs is None and device == "cpu"

@@ -103,6 +103,8 @@ class Played:
 
 def make_player(arguments: PlayArguments) -> Played:
     """The task and policy that the arguments name; UserError where they do not fit."""
+    if not 0 <= arguments.seed < 2**63:
+        raise PlayError(f"--seed is {arguments.seed}, but must be 0 or greater, and less than 2**63")
     generator = torch.Generator().manual_seed(arguments.seed)
     if arguments.run is not None and canonical_name(str(arguments.run)) in ENVS and not arguments.run.exists():
         raise PlayError(f"{arguments.run} is a task; --env {arguments.run} --policy random would play it")

@@ -26,7 +26,7 @@ import tyro
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
-from torch_ppo.running.disk import write_atomically
+from torch_ppo.running.disk import make_folder, write_atomically
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.options import kinds
 from torch_ppo.running.placing import (
@@ -295,6 +295,7 @@ def main() -> None:
         arguments, options = tyro.cli(SeedsArguments, prog=called("seeds"), return_unknown_args=True)
         runs = plan(arguments, options)
         missing = [run for run in runs if not run.finished]
+        make_folder(arguments.out, "--out")
         outcomes = itertools.chain(((run, None) for run in runs if run.finished), ended := start(arguments, missing))
     with user_errors():
         try:

@@ -289,3 +289,12 @@ def test_too_little_memory_is_one_line(error, line, capsys):
 def test_other_errors_of_the_runtime_keep_their_traceback():
     with pytest.raises(RuntimeError, match="a bug"), user_errors():
         raise RuntimeError("a bug")
+
+
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, _, errors = in_process(monkeypatch, capsys, "train", "--config", "cartpole_cpu", "--num-timesteps", "1")
+    assert (status, errors) == (2, "error: the current folder has been deleted; cd to one that is there\n")
+    monkeypatch.undo()

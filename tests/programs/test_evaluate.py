@@ -186,6 +186,7 @@ def test_line_and_numbers():
         ((still, ToyTask), {}, r"must be a task, such as Balance\(\)"),
         ((still, "cartpole"), {}, r"the policy does not fit cartpole: its actions are \(2, 2\), but must be \(2, 1\)"),
         ((3, "cartpole"), {}, "the policy is int, but must be a run folder"),
+        ((still, ToyTask()), {"episodes": 10**20}, "episodes is 1.*0, but must be 1,000,000 at most; 100 would work"),
         ((still, ToyTask()), {"episodes": 0}, "episodes is 0, but must be an int greater than 0"),
         ((still, ToyTask()), {"num_envs": 0}, "num_envs is 0, but must be greater than 0"),
         ((still, ToyTask()), {"seed": -1}, "seed is -1"),

@@ -35,6 +35,7 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
         ),
         ({"wrap_env": torch.ones(2)}, "wrap_env is not supported"),
         ({"num_eval_envs": 10**9}, "num_eval_envs = 1000000000 needs 128 GB of memory at least, and cpu has"),
+        ({"num_updates_per_batch": 10**9}, r"num_updates_per_batch \* num_minibatches = 2000000000 needs 64 GB of"),
         ({"history": 10**9}, "history = 1000000000 needs 16 GB of memory at least"),
         ({"policy_hidden_layer_sizes": (8, 10**9)}, r"policy_hidden_layer_sizes = \(8, 1000000000\) needs 1.. GB of"),
         ({"progress_fn": None}, "progress_fn is None, but must be a function"),

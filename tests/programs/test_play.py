@@ -297,6 +297,12 @@ def test_several_worlds_are_a_video_also_where_there_is_a_display(run_folder, pi
     assert "pendulum_swingup.gif: 3 frames" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**20])
+def test_a_seed_that_is_none(run_folder, monkeypatch, capsys, seed):
+    assert program(monkeypatch, run_folder, "--seed", seed, "--steps", 2) == 2
+    assert f"error: --seed is {seed}, but must be 0 or greater, and less than 2**63\n" in capsys.readouterr().err
+
+
 def test_no_window(run_folder, monkeypatch, capsys):
     monkeypatch.setenv("DISPLAY", ":7")
     monkeypatch.setattr(mujoco.viewer.glfw, "init", lambda: False)

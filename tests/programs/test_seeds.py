@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from torch_ppo import seeds as seeds_module
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.running.seed_statistics import spread_by_step
@@ -225,6 +226,14 @@ def test_options_of_a_variant():
 def test_mistakes_are_found_before_the_first_run(vary, words):
     with pytest.raises(ConfigError, match=words):
         plan(SeedsArguments(vary=(vary,)), TINY)
+
+
+def test_a_folder_that_cannot_be_is_one_line(monkeypatch, capsys):
+    words = ["seeds", "--config", "cartpole_cpu", "--seeds", "0", "--out", "/proc/nowhere"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        seeds_module.main()
+    assert capsys.readouterr().err == "error: --out /proc/nowhere cannot be written: No such file or directory\n"
 
 
 def test_options_of_its_own_are_refused():

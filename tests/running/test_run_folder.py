@@ -18,9 +18,10 @@ from tests.helpers.toy import ToyTask
 from torch_ppo import export, play
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError
+from torch_ppo.running.disk import DiskError
 from torch_ppo.running.environment import locate_task, remember, what_changed
 from torch_ppo.running.folder import RunFolder
-from torch_ppo.running.history import read_curve, read_history
+from torch_ppo.running.history import cut_history, read_curve, read_history
 from torch_ppo.running.loop import report
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.tensorboard import constant_metrics
@@ -144,6 +145,35 @@ def test_any_character_survives_in_the_configuration(tmp_path, text):
     config = Config(env=text, num_timesteps=1)
     (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
     assert load_config(str(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5",
+        '{"task": 5}',
+        '{"task": {}}',
+        '{"task": {"base": 5, "root": "x"}}',
+        '{"starts": 5}',
+        "[" * 20_000,
+        '{"task": {"base": "a"}}',
+    ],
+)
+def test_an_edited_environment_costs_nothing(tmp_path, text):
+    (tmp_path / "environment.json").write_text(text)
+    assert locate_task(tmp_path, f"{tmp_path}/mine.py:Mine", trusted=True) == (f"{tmp_path}/mine.py:Mine", [])
+    remember(tmp_path, "cartpole", make_task("cartpole"))
+    assert len(json.loads((tmp_path / "environment.json").read_text())["starts"]) == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """Reading one that nobody writes to would never end."""
+    for name in ("environment.json", "metrics.jsonl"):
+        os.mkfifo(tmp_path / name)
+    assert locate_task(tmp_path, "cartpole", trusted=True) == ("cartpole", [])
+    assert read_history(tmp_path / "metrics.jsonl") == []
+    with pytest.raises(DiskError, match=r"metrics\.jsonl is not a file"):
+        cut_history(tmp_path / "metrics.jsonl", 0)
 
 
 @pytest.mark.parametrize("setting", ["env", "save_checkpoint_path"])

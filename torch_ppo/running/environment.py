@@ -28,9 +28,10 @@ Record = dict[str, object]
 
 def _read(folder: Path) -> Record:
     """environment.json; empty if there is none, or none that can be read (an older run, or somebody's edit)."""
+    file = folder / "environment.json"
     try:
-        record = json.loads((folder / "environment.json").read_bytes())
-    except (OSError, ValueError):
+        record = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -41,7 +42,8 @@ def locate_task(folder: Path, env: str, *, trusted: bool, remedy: str = "--trust
     ConfigError if that would run code that only a file names, unless it is `trusted`; `remedy` allows it.
     """
     task = _read(folder).get("task")
-    name, note = where_to_load(env, task if isinstance(task, dict) else {}, folder / "task")
+    known = isinstance(task, dict) and all(isinstance(task.get(place), str) for place in ("root", "base"))
+    name, note = where_to_load(env, task if known else {}, folder / "task")
     check_trusted(name, str(folder), trusted=trusted, remedy=remedy)
     return name, [note] if note else []
 
@@ -68,7 +70,8 @@ def remember(folder: Path, env: str, task: Task) -> list[str]:
             left_out = files.copy(folder / "task")
         places = {"env": env, "root": str(files.root), "base": str(files.base)}
         record["task"] = {**places, "files": files.hashes(), "not_copied": left_out}
-    record["starts"] = [*record.get("starts", []), start]
+    starts = record.get("starts")
+    record["starts"] = [*(starts if isinstance(starts, list) else []), start]
     write_atomically(folder / "environment.json", json.dumps(record, indent=1).encode() + b"\n")
     return notes
 

@@ -12,7 +12,7 @@ import math
 import os
 from pathlib import Path
 
-from torch_ppo.running.disk import disk_errors
+from torch_ppo.running.disk import DiskError, disk_errors
 
 NOT_FINITE = "not_finite"
 
@@ -39,7 +39,7 @@ def from_line(line: bytes) -> dict[str, float] | None:
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """All reports in a metrics.jsonl, oldest first; lines that are none are passed over. Empty if there is no file."""
-    if not path.exists():
+    if not path.is_file():
         return []
     return [row for line in path.read_bytes().splitlines() if (row := from_line(line)) is not None]
 
@@ -61,7 +61,9 @@ def cut_history(path: Path, last_step: int) -> list[str]:
     What remains is not touched, so that a crash at any moment loses none of it. Returns what is to be said of the rest;
     DiskError if the file cannot be changed.
     """
-    if not path.exists():
+    if not path.is_file():
+        if path.exists():  # a pipe, say, which would be waited for
+            raise DiskError(f"{path} is not a file")
         return []
     kept: list[bytes] = []
     foreign = 0

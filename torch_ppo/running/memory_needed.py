@@ -9,8 +9,8 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.settings.config import Config
 
 # Floats of 4 bytes at least, whatever the task: state, start states, observations and the rules of an episode of an
-# env; what is kept of a transition; and for each parameter its gradient and Adam's two moments.
-PER_ENV, PER_TRANSITION, PER_PARAMETER = 32, 8, 4
+# env; what is kept of a transition; for each parameter its gradient and Adam's two moments; metrics of an SGD step.
+PER_ENV, PER_TRANSITION, PER_PARAMETER, PER_SGD_STEP = 32, 8, 4, 8
 
 
 def floats_needed(config: Config) -> dict[str, int]:
@@ -22,7 +22,9 @@ def floats_needed(config: Config) -> dict[str, int]:
     c = config
     delay = max(c.action_delay) if isinstance(c.action_delay, tuple) else c.action_delay
     transitions = c.batch_size * c.num_minibatches * c.unroll_length
+    sgd_steps = c.num_updates_per_batch * c.num_minibatches
     needed = {
+        f"num_updates_per_batch * num_minibatches = {sgd_steps}": PER_SGD_STEP * sgd_steps,
         f"num_envs = {c.num_envs}": PER_ENV * c.num_envs,
         f"history = {c.history}": c.history * c.num_envs,
         f"action_delay = {c.action_delay}": delay * c.num_envs,
