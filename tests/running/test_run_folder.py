@@ -166,6 +166,12 @@ def test_an_edited_environment_costs_nothing(tmp_path, text):
     assert len(json.loads((tmp_path / "environment.json").read_text())["starts"]) == 1
 
 
+def test_a_run_dir_that_is_not_utf_8_is_refused_before_training(train, tmp_path):
+    status, _, errors = train(*TINY, "--run-dir", "a\udcffb")
+    assert (status, errors) == (2, "error: --run-dir is 'a\\udcffb', but must be UTF-8\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     """Reading one that nobody writes to would never end."""
     for name in ("environment.json", "metrics.jsonl"):

@@ -38,6 +38,8 @@ class RunFolder:
                 folder = cls(_next_free(path))
             folder._named_here = True
             return folder
+        if str(path).encode(errors="replace") != os.fsencode(path):  # TorchScript could not be written in it
+            raise ConfigError(f"--run-dir is {str(path)!r}, but must be UTF-8")
         folder = cls(path)
         with readable(path, "--run-dir"):
             folder._refuse_used()
