@@ -23,9 +23,19 @@ from torch_ppo.diagnosis.findings import diagnose
 from torch_ppo.diagnosis.rules import RULES
 from torch_ppo.doctor import open_course
 from torch_ppo.errors import ConfigError, UserError, did_you_mean, user_errors
-from torch_ppo.running.comparing import RETURN, Group, Run, differences, find_runs, grouped, not_default
+from torch_ppo.running.comparing import (
+    RETURN,
+    Group,
+    Run,
+    find_runs,
+    grouped,
+    not_default,
+    table_of,
+    text_table,
+    verdicts,
+)
 from torch_ppo.running.disk import write_atomically
-from torch_ppo.running.seed_statistics import compare_with, spread_by_step
+from torch_ppo.running.seed_statistics import spread_by_step
 from torch_ppo.settings.plan import doubts
 from torch_ppo.showing.curves import (
     FONT_SIZE,
@@ -54,10 +64,11 @@ from torch_ppo.showing.report import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LABELS = {RETURN: "return of an episode"}
+# What a report has as its curve, the first that there is.
+LABELS = {RETURN: "return of an episode", "training/episode_reward": "return of an episode in training"}
 FRAME_STEPS = 200  # of an episode of the policy, the last of which is shown
-MOST_ROWS = 16  # of a table in a picture
-MOST_WIDTH = 28  # characters of a value in a table
+MOST_IN_PLOT = 6  # lines that a legend within the plot has
+MOST_ROWS = 30  # of a table in a picture
 TEXT_WIDTH = 100  # characters of a line under a picture
 
 
@@ -84,12 +95,13 @@ class PlotArguments:
 
 def line_of(group: Group, metric: str) -> Line | None:
     """One run with the standard deviation over episodes, or the interquartile mean of several with its interval."""
-    members = [run.columns[metric] for run in group.runs if metric in run.columns]
+    there = [run.columns for run in group.runs if metric in run.columns]
+    members = [columns[metric] for columns in there]
     if not members:
         return None
     if len(members) == 1:
         steps, values = members[0]
-        spread_steps, spreads = group.runs[0].columns.get(f"{metric}_std", ([], []))
+        spread_steps, spreads = there[0].get(f"{metric}_std", ([], []))
         if spread_steps != steps:
             return Line(group.label, steps, values)
         low, high = ([v + sign * s for v, s in zip(values, spreads, strict=True)] for sign in (-1, 1))
@@ -107,64 +119,15 @@ def check_metrics(metrics: Sequence[str], runs: Sequence[Run]) -> None:
             raise ConfigError(f"--metrics {name}: no run has it{did_you_mean(name, known)}")
 
 
-def legend_note(groups: Sequence[Group]) -> str:
+def legend_note(groups: Sequence[Group], metrics: Sequence[str]) -> str:
     """What lines and bands are, in a line."""
     several = any(len(group.runs) > 1 for group in groups)
     single = any(len(group.runs) == 1 for group in groups)
     parts = [f"{SEVERAL_SEEDS}; returns: median (min to max)"] * several
-    parts += ["one run: mean and standard deviation over the episodes of an evaluation"] * single
+    parts += ["one run: mean and standard deviation over the episodes of an evaluation"] * (
+        single and RETURN in metrics
+    )
     return "; ".join(parts)
-
-
-def text_table(groups: Sequence[Group], most: int | None = None) -> list[str]:
-    """Last and best return of each group, and what differs in the settings, as lines of a table. At most `most` rows."""
-    rows = [["", *(group.label for group in groups)]]
-    rows.append(["best return", *(best_of(group) for group in groups)])
-    rows.append(["last return", *(last_of(group) for group in groups)])
-    if any(len(group.runs) > 1 for group in groups):
-        rows.append(["seeds", *(str(len(group.runs)) for group in groups)])
-    different = differences([group.runs[0] for group in groups])
-    rows += [[name, *values] for name, values in different.items()]
-    left_out = len(rows) - most if most is not None else 0
-    if left_out > 0:
-        rows = rows[:most]
-    rows = [
-        [
-            cell if len(cell) <= MOST_WIDTH or not column else f"{cell[: MOST_WIDTH - 2]}.."
-            for column, cell in enumerate(row)
-        ]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, f"and {left_out} more settings"] if left_out > 0 else lines
-
-
-def _over_runs(group: Group, pick: Callable[[list[float]], float]) -> str:
-    values = [pick([value for _, value in run.curve if math.isfinite(value)] or [math.nan]) for run in group.runs]
-    return f"{np.median(values):,.1f}" + (f" ({min(values):,.1f} to {max(values):,.1f})" if len(values) > 1 else "")
-
-
-def best_of(group: Group) -> str:
-    """The highest return of an evaluation; of several seeds the median of theirs, with the least and the greatest."""
-    return _over_runs(group, max)
-
-
-def last_of(group: Group) -> str:
-    """Likewise of the last evaluation."""
-    return _over_runs(group, lambda values: values[-1])
-
-
-def verdicts(groups: Sequence[Group]) -> list[str]:
-    """Whether groups of several seeds do better or worse than the first, by the return of the last evaluation."""
-    last = {
-        group.label: [run.curve[-1][1] for run in group.runs if run.curve] for group in groups if len(group.runs) > 1
-    }
-    if len(last) < 2:
-        return []
-    first, *others = last
-    found = compare_with(last[first], {name: last[name] for name in others})
-    return [f"{name} against {first}, last return: {comparison}" for name, comparison in found.items()]
 
 
 def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str, texts: Sequence[str]) -> "Figure":
@@ -178,6 +141,12 @@ def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str,
         for number, group in enumerate(groups):
             if (line := line_of(group, metric)) is not None:
                 draw_lines(axes, [line], ylabel=LABELS.get(metric, metric), first=number)
+    if len(groups) > MOST_IN_PLOT:  # a longer legend would hide the lines
+        for number, axes in enumerate(above.axes):
+            legend = axes.get_legend()
+            legend.set(visible=number == 0, in_layout=number == 0)
+            legend.set_loc("upper left")
+            legend.set_bbox_to_anchor((1.01, 1.0))
     above.axes[0].set_title(title, fontsize=FONT_SIZE, loc="left")
     write_lines(under, 0.02, texts, size=10, family="monospace")
     return figure
@@ -186,10 +155,13 @@ def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str,
 def make_report(run: Run, arguments: PlotArguments) -> Report:
     """The page of a run."""
     settings = run.settings or {}
-    curve = [(step, value) for step, value in run.curve if math.isfinite(value)]
+    metric = next((name for name in LABELS if name in run.columns), RETURN)
+    curve = [
+        (step, value) for step, value in zip(*run.columns.get(metric, ([], [])), strict=True) if math.isfinite(value)
+    ]
     if not curve:
-        raise ConfigError(f"{run.folder} has no evaluation yet; --curves --metrics would draw what it has")
-    line = line_of(Group("", [run]), RETURN)
+        raise ConfigError(f"{run.folder} has reported no return yet; --curves --metrics NAME would draw what it has")
+    line = line_of(Group("", [run]), metric)
     best_step, best = max(curve, key=lambda point: point[1])
     seconds = max((values[-1] for name, (_, values) in run.columns.items() if name.endswith("/walltime")), default=None)
     frames, note = (), ""
@@ -203,7 +175,7 @@ def make_report(run: Run, arguments: PlotArguments) -> Report:
             + ("" if seconds is None else f"; {seconds:,.0f} s of training and evaluation"),
         ),
         curve=line,
-        ylabel=LABELS[RETURN],
+        ylabel=LABELS[metric],
         band="" if line.low is None else "mean and standard deviation over the episodes of an evaluation",
         columns=run.columns,
         settings=not_default(settings),
@@ -249,16 +221,12 @@ def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...]
 
 def comparison_html(groups: Sequence[Group], arguments: PlotArguments) -> str:
     """Curves and tables of several runs as one file."""
-    different = differences([group.runs[0] for group in groups])
-    rows = [
-        (group.label, best_of(group), last_of(group), *(values[number] for values in different.values()))
-        for number, group in enumerate(groups)
-    ]
+    head, *rows = zip(*table_of(groups), strict=True)
     figure = draw_comparison(groups, arguments.metrics, "", ())
     title = arguments.title or "Runs compared"
     parts = [f"<h1>{html.escape(title)}</h1>", svg_image(figure, ", ".join(arguments.metrics))]
-    parts += [f"<p>{html.escape(line)}</p>" for line in (legend_note(groups), *verdicts(groups))]
-    return page_html(title, [*parts, table_html(("run", "best return", "last return", *different), rows)])
+    parts += [f"<p>{html.escape(line)}</p>" for line in (legend_note(groups, arguments.metrics), *verdicts(groups))]
+    return page_html(title, [*parts, table_html(head, rows)])
 
 
 def outputs(arguments: PlotArguments, runs: Sequence[Run], report: bool) -> tuple[Path, ...]:
@@ -290,18 +258,25 @@ def main() -> None:
         runs = find_runs(arguments.runs)
         report = len(runs) == 1 and not arguments.curves
         paths = outputs(arguments, runs, report)
-        check_metrics(arguments.metrics, runs)
         if report:
+            if arguments.metrics != (RETURN,):
+                raise ConfigError("--metrics is for curves, and a report has its own; --curves would draw them")
             page = make_report(runs[0], arguments)
             write(paths, lambda: draw_report(page), lambda: report_html(page))
             return
+        check_metrics(arguments.metrics, runs)
         groups = grouped(runs)
         if len(groups) > MOST_LINES:
             raise ConfigError(f"{len(groups)} curves cannot be told apart, {MOST_LINES} can; name fewer runs")
         table, said = text_table(groups), verdicts(groups)
         print("\n".join([*table, *said]))
         wrapped = [line for text in said for line in textwrap.wrap(text, TEXT_WIDTH, subsequent_indent="  ")]
-        under = [*text_table(groups, MOST_ROWS), "", legend_note(groups), *wrapped]
+        under = [
+            *text_table(groups, width=TEXT_WIDTH, most=MOST_ROWS),
+            "",
+            legend_note(groups, arguments.metrics),
+            *wrapped,
+        ]
         write(
             paths,
             lambda: draw_comparison(groups, arguments.metrics, arguments.title, under),

@@ -14,6 +14,7 @@ PAGES = {
     "fine_tune.md": ("policy.pt: TorchScript", "policy.pt: TorchScript"),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
     "episodes.md": ("policy.pt: TorchScript", "cartpole: return"),
+    "plot.md": ("runs/first/report.html", "comparison.html", "kl.png"),
     "troubleshooting.md": ("warning: all envs start anew", "warning: the run is"),
 }
 

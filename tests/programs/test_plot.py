@@ -11,8 +11,8 @@ from matplotlib.collections import PolyCollection
 
 from torch_ppo import doctor, plot, train
 from torch_ppo.errors import ConfigError
-from torch_ppo.plot import PlotArguments, draw_comparison, make_report, text_table, verdicts
-from torch_ppo.running.comparing import find_runs, grouped
+from torch_ppo.plot import PlotArguments, draw_comparison, make_report
+from torch_ppo.running.comparing import find_runs, grouped, text_table, verdicts
 from torch_ppo.settings.files import load_config, to_toml
 from torch_ppo.showing.curves import COLOURS, PANELS, PlotError
 from torch_ppo.showing.report import draw_report
@@ -148,6 +148,34 @@ def test_seeds_are_one_line(tmp_path):
     ]
 
 
+def test_many_runs(tmp_path):
+    """The table is turned where it would be too wide, and the legend is beside the plot, not on it."""
+    for rate in range(1, 10):
+        made(tmp_path / f"run{rate}", [0.0, 1.0, 100.0 * rate], learning_rate=rate / 8)
+    groups = grouped(find_runs([tmp_path]))
+    table = text_table(groups, width=100)
+    assert [line.split() for line in table[:2]] == [
+        ["best", "return", "last", "return", "learning_rate"],
+        ["learning_rate", "0.125", "100.0", "100.0", "0.125"],
+    ]
+    assert len(text_table(groups)) == 4 and text_table(groups, width=100, most=3)[-1] == "and 7 more"
+    figure = draw_comparison(groups, ("eval/episode_reward",), "", table)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(axes.lines) == len(looks) == 9
+
+
+def test_a_run_without_evaluations(tmp_path):
+    """Its curve is that of the episodes of training."""
+    folder = made(tmp_path / "a", [1.0, 2.0, 3.0])
+    rows = [{"step": step, "training/episode_reward": 2.0 * step} for step in STEPS[1:]]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = make_report(find_runs([folder])[0], PlotArguments(runs=(), frame=False))
+    assert report.ylabel == "return of an episode in training" and report.curve.values == [1e6, 2e6]
+
+
 def test_a_gap_where_a_number_is_none(tmp_path):
     folder = made(tmp_path / "a", [1.0, 2.0, 3.0])
     rows = (folder / "metrics.jsonl").read_text().replace('2.0, "training', 'null, "training', 1)
@@ -178,6 +206,7 @@ def test_files_of_every_kind(tmp_path, monkeypatch, capsys):
         (["."], "has no metrics.jsonl"),
         (["a", "--output", "x.pdf"], "x.pdf has to end in .png, .svg or .html"),
         (["a", "--output", "nowhere/x.png"], "there is no folder nowhere"),
+        (["a", "--metrics", "training/approx_kl"], "--curves would draw them"),
         (["a", "--curves", "--metrics", "eval/episode_rewar"], "did you mean 'eval/episode_reward'"),
     ],
 )

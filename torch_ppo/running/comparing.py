@@ -1,14 +1,16 @@
 """Several runs beside each other: what they have reported, which are the same but for the seed, and what differs."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.history import read_history
-from torch_ppo.running.seed_statistics import Curve
+from torch_ppo.running.seed_statistics import Curve, compare_with
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
 
@@ -16,6 +18,7 @@ RETURN = "eval/episode_reward"
 SAME = ("seed", "save_checkpoint_path")  # settings by which runs do not differ
 MOST_IN_LABEL = 2  # settings, in so many characters:
 LABEL_WIDTH = 40
+MOST_WIDTH = 28  # characters of a value in a table
 
 Columns = dict[str, tuple[list[int], list[float]]]
 
@@ -153,3 +156,65 @@ def not_default(settings: dict[str, object]) -> tuple[tuple[str, str, str], ...]
     standard = defaults()
     told = {name: value for name, value in settings.items() if name not in SAME and value != standard[name]}
     return tuple((name, in_words(value), in_words(standard[name])) for name, value in told.items())
+
+
+def table_of(groups: Sequence[Group]) -> list[list[str]]:
+    """Best and last return of each group, and what differs in the settings: a column for each, named in the first row."""
+    rows = [["", *(group.label for group in groups)]]
+    rows.append(["best return", *(best_of(group) for group in groups)])
+    rows.append(["last return", *(last_of(group) for group in groups)])
+    if any(len(group.runs) > 1 for group in groups):
+        rows.append(["seeds", *(str(len(group.runs)) for group in groups)])
+    different = differences([group.runs[0] for group in groups])
+    return [*rows, *([name, *values] for name, values in different.items())]
+
+
+def text_table(groups: Sequence[Group], *, width: int | None = None, most: int | None = None) -> list[str]:
+    """`table_of` as lines; turned, a row for each group, if it is wider than `width`. Cut to that, and to `most` rows."""
+    rows = [
+        [cell if len(cell) <= MOST_WIDTH else f"{cell[: MOST_WIDTH - 2]}.." for cell in row] for row in table_of(groups)
+    ]
+    lines = _aligned(rows)
+    if width is not None and max(map(len, lines)) > width:
+        lines = [
+            line if len(line) <= width else f"{line[: width - 2]}.." for line in _aligned([*zip(*rows, strict=True)])
+        ]
+    left_out = len(lines) - (most or len(lines))
+    return [*lines[:most], f"and {left_out} more"] if left_out > 0 else lines
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _over_runs(group: Group, pick: Callable[[list[float]], float]) -> str:
+    finite = [[value for _, value in run.curve if math.isfinite(value)] for run in group.runs]
+    values = [pick(curve) for curve in finite if curve]
+    if not values:
+        return "none"
+    return f"{statistics.median(values):,.1f}" + (
+        f" ({min(values):,.1f} to {max(values):,.1f})" if len(values) > 1 else ""
+    )
+
+
+def best_of(group: Group) -> str:
+    """The highest return of an evaluation; of several seeds the median of theirs, with the least and the greatest."""
+    return _over_runs(group, max)
+
+
+def last_of(group: Group) -> str:
+    """Likewise of the last evaluation."""
+    return _over_runs(group, lambda values: values[-1])
+
+
+def verdicts(groups: Sequence[Group]) -> list[str]:
+    """Whether groups of several seeds do better or worse than the first, by the return of the last evaluation."""
+    last = {
+        group.label: [run.curve[-1][1] for run in group.runs if run.curve] for group in groups if len(group.runs) > 1
+    }
+    if len(last) < 2:
+        return []
+    first, *others = last
+    found = compare_with(last[first], {name: last[name] for name in others})
+    return [f"{name} against {first}, last return: {comparison}" for name, comparison in found.items()]
