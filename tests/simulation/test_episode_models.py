@@ -556,3 +556,13 @@ def test_warp_refuses_by_what_the_model_has():
 
     env = make_env(Given(draw), engine="warp")
     assert len(env.physics.model_field("actuator_gear")[:, 0, 0].unique()) == 8
+
+
+@pytest.mark.parametrize("randomize_episode", [False, True])
+def test_worlds_with_models_of_their_own_are_as_deterministic_as_asked(randomize_episode):
+    def mode(**options):
+        return make_env(engine="warp", randomize_episode=randomize_episode, **options).physics._model.opt.deterministic
+
+    assert (
+        mode(deterministic=True, randomization_fn=offset) == mode(deterministic=True) != mode(randomization_fn=offset)
+    )

@@ -188,9 +188,10 @@ class WarpPhysics:
 
     def _make_model(self, fields: ModelFields, *, widest: ModelFields, kept: Sequence[str] = ()) -> None:
         """Gives worlds their fields and what follows from them; constants that are `kept` are arrays of each world, too."""
+        deterministic = self._model.opt.deterministic
         with wp.ScopedDevice(self._warp_device):
             self._model = mjw.put_model(widest_model(self.model, widest))
-        self._model.opt.warn_overflow = 0
+        self._model.opt.warn_overflow, self._model.opt.deterministic = 0, deterministic
         # MuJoCo Warp reads an array that differs between worlds as [world % length]; one that does not has length 1.
         for name, value in with_derived_fields(self.model, self.num_envs, fields, kept).items():
             own = wp.array(value, dtype=getattr(self._model, name).dtype, device=self._warp_device)
