@@ -242,6 +242,7 @@ def test_the_library_call_warns():
     with pytest.warns(UserWarning) as told:
         torch_ppo.train(Bad("reward", math.nan), **{**SMALL, "max_broken_fraction": 1.0, "run_evals": False})
     texts = [str(warning.message) for warning in told]
+    assert {warning.filename for warning in told} == {__file__}  # where the user is, not somewhere in ours
     assert any("times because its reward was inf or NaN" in text for text in texts)
 
 

@@ -1,6 +1,7 @@
 """The training loop: training steps, reports and when they come; what is printed and kept is its callers' affair."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -30,8 +31,11 @@ class BrokenWorldsError(UserError):
 
 
 def warn_once_here(text: str) -> None:
-    """What the library call does with a warning about the run: a Python warning."""
-    warnings.warn(text, stacklevel=3)
+    """What the library call does with a warning about the run: a Python warning, at the caller's line."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "torch_ppo":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def run(
