@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 # What a report has as its curve, the first that there is.
 LABELS = {RETURN: "return of an episode", "training/episode_reward": "return of an episode in training"}
 FRAME_STEPS = 200  # of an episode of the policy, the last of which is shown
-MOST_IN_PLOT = 6  # lines that a legend within the plot has
+MOST_IN_PLOT = 6  # lines with a band each, and a legend within the plot
 MOST_ROWS = 30  # of a table in a picture
 TEXT_WIDTH = 100  # characters of a line under a picture
 
@@ -121,6 +121,8 @@ def check_metrics(metrics: Sequence[str], runs: Sequence[Run]) -> None:
 
 def legend_note(groups: Sequence[Group], metrics: Sequence[str]) -> str:
     """What lines and bands are, in a line."""
+    if len(groups) > MOST_IN_PLOT:
+        return "several seeds: interquartile mean; bands are left out of so many lines"
     several = any(len(group.runs) > 1 for group in groups)
     single = any(len(group.runs) == 1 for group in groups)
     parts = [f"{SEVERAL_SEEDS}; returns: median (min to max)"] * several
@@ -133,14 +135,17 @@ def legend_note(groups: Sequence[Group], metrics: Sequence[str]) -> str:
 def draw_comparison(groups: Sequence[Group], metrics: Sequence[str], title: str, texts: Sequence[str]) -> "Figure":
     """A plot for each metric, one above the other, and lines of text under them."""
     plots = 4.2 if len(metrics) == 1 else 3.2 * len(metrics)
+    if len(groups) > MOST_IN_PLOT:
+        plots = max(plots, 0.25 * len(groups) + 1.0)
     below = (len(texts) + 1.5) * LINE_HEIGHT if texts else 0.01
     figure = new_figure(9, plots + below)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     above, under = figure.subfigures(2, 1, height_ratios=[plots, below])
     for axes, metric in zip(above.subplots(len(metrics), 1, squeeze=False).flat, metrics, strict=True):
-        for number, group in enumerate(groups):
-            if (line := line_of(group, metric)) is not None:
-                draw_lines(axes, [line], ylabel=LABELS.get(metric, metric), first=number)
+        lines = [line_of(group, metric) for group in groups]
+        if len(lines) > MOST_IN_PLOT:
+            lines = [line and replace(line, low=None, high=None, thin=()) for line in lines]
+        draw_lines(axes, lines, ylabel=LABELS.get(metric, metric))
     if len(groups) > MOST_IN_PLOT:  # a longer legend would hide the lines
         for number, axes in enumerate(above.axes):
             legend = axes.get_legend()
@@ -270,13 +275,9 @@ def main() -> None:
             raise ConfigError(f"{len(groups)} curves cannot be told apart, {MOST_LINES} can; name fewer runs")
         table, said = text_table(groups), verdicts(groups)
         print("\n".join([*table, *said]))
-        wrapped = [line for text in said for line in textwrap.wrap(text, TEXT_WIDTH, subsequent_indent="  ")]
-        under = [
-            *text_table(groups, width=TEXT_WIDTH, most=MOST_ROWS),
-            "",
-            legend_note(groups, arguments.metrics),
-            *wrapped,
-        ]
+        notes = [legend_note(groups, arguments.metrics), *said]
+        wrapped = [line for note in notes for line in textwrap.wrap(note, TEXT_WIDTH, subsequent_indent="  ")]
+        under = [*text_table(groups, width=TEXT_WIDTH, most=MOST_ROWS), "", *wrapped]
         write(
             paths,
             lambda: draw_comparison(groups, arguments.metrics, arguments.title, under),

@@ -148,6 +148,18 @@ def test_seeds_are_one_line(tmp_path):
     ]
 
 
+def test_runs_of_different_lengths_share_an_axis(tmp_path):
+    """A short one first: in the unit of the longest, whose end is on the axis; a metric that one lacks moves no colour."""
+    short, long = (made(tmp_path / name, [1.0, 2.0, 3.0], learning_rate=n) for name, n in (("a", 0.25), ("b", 0.5)))
+    rows = [{"step": step, "eval/episode_reward": 1.0} for step in (0, 20_000)]
+    (short / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    metrics = ("eval/episode_reward", "training/approx_kl")
+    returns, kl = draw_comparison(grouped(find_runs([short, long])), metrics, "", ()).axes
+    assert [line.get_xdata().tolist() for line in returns.lines] == [[0.0, 0.02], [0.0, 0.5, 1.0]]
+    assert returns.get_xlabel() == "env steps (millions)" and returns.get_xlim()[1] > 1.0
+    assert [line.get_color() for line in kl.lines] == [COLOURS[1]]
+
+
 def test_many_runs(tmp_path):
     """The table is turned where it would be too wide, and the legend is beside the plot, not on it."""
     for rate in range(1, 10):

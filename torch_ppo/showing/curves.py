@@ -164,14 +164,17 @@ def style(number: int) -> dict[str, object]:
     }
 
 
-def draw_lines(axes: "Axes", lines: Sequence[Line], *, title: str = "", ylabel: str = "", first: int = 0) -> None:
-    """Draws lines over env steps with their bands; a legend, where a line has a label. `first` is that one's style."""
+def draw_lines(axes: "Axes", lines: Sequence[Line | None], *, title: str = "", ylabel: str = "") -> None:
+    """Draws all lines of a plot over env steps with their bands; a legend, where a line has a label.
+
+    None in the place of a line leaves it out, and the others their looks.
+    """
     from matplotlib.ticker import MaxNLocator
 
     axes.tick_params(labelsize=0.85 * FONT_SIZE)
-    unit, xlabel = step_unit(max((step for line in lines for step in line.steps), default=0))
-    for number, line in enumerate(lines, first):
-        look = style(number)
+    there = [(style(number), line) for number, line in enumerate(lines) if line is not None]
+    unit, xlabel = step_unit(max((step for _, line in there for step in line.steps), default=0))
+    for look, line in there:
         steps = [step / unit for step in line.steps]
         for some_steps, values in line.thin:
             axes.plot([step / unit for step in some_steps], values, alpha=0.35, linewidth=0.9, **look)
@@ -186,7 +189,7 @@ def draw_lines(axes: "Axes", lines: Sequence[Line], *, title: str = "", ylabel: 
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if any(line.label for line in lines):
+    if any(line.label for _, line in there):
         axes.legend(fontsize=0.85 * FONT_SIZE, framealpha=0.7)
 
 
