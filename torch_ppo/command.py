@@ -25,8 +25,15 @@ def called(program: str) -> str:
 def reader_may_leave() -> Iterator[None]:
     """Output that nobody reads to its end, as `head` does, ends the program without a word.
 
+    Output that is closed gets nothing, and one that lacks a character gets a question mark for it.
     Not around training: a run outlives the terminal that it reports to.
     """
+    if sys.stdout is None:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+        return
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
     try:
         try:
             yield

@@ -1,6 +1,8 @@
 """The command `torch-ppo`: its programs, versions, what ends early, and the shell's completion."""
 
+import contextlib
 import importlib
+import io
 import logging
 import os
 import re
@@ -298,3 +300,22 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys
     status, _, errors = in_process(monkeypatch, capsys, "train", "--config", "cartpole_cpu", "--num-timesteps", "1")
     assert (status, errors) == (2, "error: the current folder has been deleted; cd to one that is there\n")
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["tasks"], ["completion", "bash"], ["train", "--help"]])
+def test_output_that_is_closed_or_ascii(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/torch-ppo", *words])
+    written = io.BytesIO()
+    for stdout in (None, io.TextIOWrapper(written, encoding="ascii")):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with contextlib.suppress(SystemExit):
+            __main__.main()
+    assert len(written.getvalue()) > 40
+
+
+def test_a_character_that_the_output_lacks(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with command.reader_may_leave():
+        print("9.9 ± 0.1")
+    assert written.getvalue() == b"9.9 ? 0.1\n"
