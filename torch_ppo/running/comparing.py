@@ -170,17 +170,20 @@ def table_of(groups: Sequence[Group]) -> list[list[str]]:
 
 
 def text_table(groups: Sequence[Group], *, width: int | None = None, most: int | None = None) -> list[str]:
-    """`table_of` as lines; turned, a row for each group, if it is wider than `width`. Cut to that, and to `most` rows."""
+    """`table_of` as lines; turned, a row for each group, if it is wider than `width`. Without what does not fit."""
     rows = [
         [cell if len(cell) <= MOST_WIDTH else f"{cell[: MOST_WIDTH - 2]}.." for cell in row] for row in table_of(groups)
     ]
-    lines = _aligned(rows)
+    lines, left_out = _aligned(rows), max(0, len(rows) - (most or len(rows)))
     if width is not None and max(map(len, lines)) > width:
-        lines = [
-            line if len(line) <= width else f"{line[: width - 2]}.." for line in _aligned([*zip(*rows, strict=True)])
-        ]
-    left_out = len(lines) - (most or len(lines))
-    return [*lines[:most], f"and {left_out} more"] if left_out > 0 else lines
+        columns = [*zip(*rows, strict=True)]
+        lines = _aligned(columns)
+        while len(columns[0]) > 2 and max(map(len, lines)) > width:
+            columns = [column[:-1] for column in columns]
+            lines = _aligned(columns)
+        left_out = len(rows) - len(columns[0])
+    told = [f"and {left_out} more settings"] if left_out else []
+    return [*lines[:most], *told]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
