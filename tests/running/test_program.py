@@ -386,7 +386,10 @@ MISTAKES = [
     (NEW + "--restore-checkpoint-path empty", "empty is not a run folder"),
     (NEW + "--restore-checkpoint-path cut", "cut/checkpoints/last.pt is not a whole checkpoint"),
     (NEW + "--restore-checkpoint-path pickle", "pickle/checkpoints/last.pt is not a whole checkpoint"),
-    (NEW + "--restore-checkpoint-path run/policy.pt", "run/policy.pt is not a"),
+    (
+        NEW + "--restore-checkpoint-path run/policy.pt",
+        "run/policy.pt is an exported policy (TorchScript), not a checkpoint",
+    ),
     (
         NEW + "--restore-checkpoint-path run --policy-hidden-layer-sizes 9",
         "run does not fit: its policy has the layers [8, 8], but",

@@ -91,5 +91,5 @@ def test_no_video(tmp_path, monkeypatch, name, words):
 def test_mp4_without_the_extra(tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "imageio_ffmpeg" else find_spec(name))
-    with pytest.raises(VideoError, match=r"needs imageio-ffmpeg, the extra video: pip install 'torch-ppo\[video\]'"):
+    with pytest.raises(VideoError, match=r"needs imageio-ffmpeg, the extra video: pip install '\.\[video\]'"):
         check_video(tmp_path / "a.mp4")

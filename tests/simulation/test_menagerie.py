@@ -102,7 +102,7 @@ def test_nothing_installed(monkeypatch):
     monkeypatch.delenv(CHECKOUT, raising=False)
     monkeypatch.setitem(sys.modules, "mujoco_menagerie", None)
     with pytest.raises(
-        MenagerieError, match=r"no models of MuJoCo Menagerie here; .*pip install 'torch-ppo\[menagerie\]'"
+        MenagerieError, match=r"no models of MuJoCo Menagerie here; .*pip install '\.\[menagerie\]'"
     ):
         menagerie_model("acme_leg")
 
