@@ -101,9 +101,7 @@ def test_a_wrong_checkout(tmp_path, monkeypatch, folder, words):
 def test_nothing_installed(monkeypatch):
     monkeypatch.delenv(CHECKOUT, raising=False)
     monkeypatch.setitem(sys.modules, "mujoco_menagerie", None)
-    with pytest.raises(
-        MenagerieError, match=r"no models of MuJoCo Menagerie here; .*pip install '\.\[menagerie\]'"
-    ):
+    with pytest.raises(MenagerieError, match=r"no models of MuJoCo Menagerie here; .*pip install '\.\[menagerie\]'"):
         menagerie_model("acme_leg")
 
 
