@@ -227,13 +227,15 @@ def test_ctrl_c_while_libraries_are_imported(name, front, tmp_path):
     (tmp_path / "torch-ppo").write_text("from torch_ppo.__main__ import main\nmain()\n")
     words = [word.format(name) for word in front]
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so do its children
     process = subprocess.Popen(
         [sys.executable, *words, "run"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     while not (tmp_path / "importing").exists():
         assert process.poll() is None, process.communicate()
