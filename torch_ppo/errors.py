@@ -28,6 +28,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
+FOLDER_IS_GONE = "the current folder has been deleted; cd to one that is there"
 # What the system says of a path that somebody gave or a disk that it is on; never a bug of ours.
 _OF_THE_SYSTEM = (
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC,
@@ -83,7 +84,9 @@ def user_errors() -> Iterator[None]:
         print("\nstopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Whatever cannot be found or made then, that is why.
+        reason = FOLDER_IS_GONE if _current_folder_is_gone() else error
+        print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
@@ -93,7 +96,7 @@ def user_errors() -> Iterator[None]:
         sys.exit(2)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and _current_folder_is_gone():
-            print("error: the current folder has been deleted; cd to one that is there", file=sys.stderr)
+            print(f"error: {FOLDER_IS_GONE}", file=sys.stderr)
             sys.exit(2)
         if error.filename is None or error.errno not in _OF_THE_SYSTEM:
             raise
