@@ -48,6 +48,7 @@ def in_process(rank: int, count: int, folder: Path, work: Callable[[Devices], ob
     try:
         devices = Devices(rank, count, dist.group.WORLD, dist.group.WORLD)
         torch.save(work(devices, **arguments), folder / f"{rank}.pt")
+        dist.barrier()  # nobody leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 
