@@ -123,7 +123,10 @@ def make_agent(
     generator: torch.Generator | None = None,
     network_factory: NetworkFactory | None = None,
 ) -> Agent:
-    """A freshly initialised agent on the CPU for observations of these sizes, `history` included. `generator` decides its weights, also those of a `network_factory`."""
+    """A freshly initialised agent on the CPU for observations of these sizes, `history` included.
+
+    `generator` decides its weights, also those of a `network_factory`.
+    """
     policy_key, value_key = obs_keys(config, observation_sizes)
     frames = frames_by_key(config.history, config.history_obs_keys, observation_sizes)
     sizes = (observation_sizes[policy_key], observation_sizes[value_key], action_dim)
