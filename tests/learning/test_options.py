@@ -635,3 +635,16 @@ def test_presets_run(name):
     before = state.learner.flat.detach().clone()
     assert all(metric.isfinite().all() for metric in step(state).values())
     assert not torch.equal(state.learner.flat, before)
+
+
+@pytest.mark.parametrize("settings", [{}, {"normalize_observations": True, "value_obs_key": "privileged_state"}])
+def test_the_bootstrap_value_in_the_same_pass_is_the_same(settings):
+    """As CUDA has it, for fewer launches: one row more for the value network."""
+    gradients = []
+    for one_pass in (False, True):
+        state = TrainingState(Config(**{**TINY, **settings}), ToyTask(asymmetric="value_obs_key" in settings))
+        state.collector()
+        state.learner.one_value_pass = one_pass
+        state.learner.begin_pass()
+        gradients.append(state.learner.minibatch_gradient().detach())
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
