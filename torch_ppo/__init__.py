@@ -58,6 +58,10 @@ def _is_program() -> bool:
 
 
 if _is_program():
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # torch's libraries end the process with words of their own
+        sys.exit("error: the current folder has been deleted; cd to one that is there")
     # Before the libraries, which take seconds.
     importlib.import_module(f"{__name__}.errors").interrupts_end_imports()
 
