@@ -111,12 +111,13 @@ def test_tasks_are_known_only_to_the_programs_and_what_opens_runs():
     assert {room_of(module) for module in outside} == {"torch_ppo.running", "programs"}
 
 
-def test_warp_is_known_only_to_its_engine_and_its_ray_tracer():
+def test_warp_is_known_only_to_its_engine_and_its_ray_tracers():
     assert importers("warp", "mujoco_warp") == {
         "torch_ppo.simulation.capture",
         "torch_ppo.simulation.kernels",
         "torch_ppo.simulation.warp_constants",
         "torch_ppo.simulation.warp_engine",
+        "torch_ppo.simulation.warp_views",
         "torch_ppo.showing.ray_tracer",
     }
 

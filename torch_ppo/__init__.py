@@ -23,6 +23,7 @@ FACE = {
     "Rollout": "episodes",
     "Task": "simulation.task",
     "UserError": "errors",
+    "View": "simulation.views",
     "evaluate": "evaluate",
     "load_config": "settings.files",
     "load_model": "simulation.physics",

@@ -21,6 +21,7 @@ from torch_ppo.simulation.physics import load_model as load_model
 from torch_ppo.simulation.task import Memory as Memory
 from torch_ppo.simulation.task import Observation as Observation
 from torch_ppo.simulation.task import Task as Task
+from torch_ppo.simulation.views import View as View
 from torch_ppo.train import train as train
 
 __version__: str

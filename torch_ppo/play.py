@@ -36,9 +36,10 @@ from torch_ppo.running.spellings import rename
 from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.showing import broken_world
-from torch_ppo.showing.render import find_camera, has_display, make_renderer, model_of_pictures, show_state
+from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.video import check_video, default_video, tiles, write_video
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.opengl import has_display
 from torch_ppo.simulation.task import Observation
 
 BROKEN_SECONDS_PER_FRAME = 0.2  # of a broken world, however long a step is

@@ -35,6 +35,16 @@ class Agent(nn.Module):
         self.normalize_observations = config.normalize_observations
         self.bijector = distribution.DISTRIBUTIONS[config.distribution_type]
 
+    @property
+    def value_obs_keys(self) -> tuple[str, ...]:
+        """The observations that the value network sees."""
+        return (self.value_obs_key,)
+
+    @property
+    def obs_keys(self) -> tuple[str, ...]:
+        """The observations that any network sees, in order: what a batch has to have."""
+        return tuple(sorted({self.policy_obs_key, *self.value_obs_keys}))
+
     def preprocess(self, observation: Observation, key: str) -> Tensor:
         """The observation `key` as its network sees it, `(..., obs_dim)`."""
         x = observation[key]

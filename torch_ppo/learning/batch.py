@@ -12,6 +12,7 @@ from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
+from torch_ppo.simulation.views import is_picture
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Batch:
 
     Sequence `unroll * num_envs + env` is one unroll of one env, as in Brax.
 
-    observation:            before the action                               (T, S, obs_dim) per key
+    observation:            before the action; pictures as they are, bytes  (T, S, obs_dim) per key
     bootstrap_observation:  after the last step and its reset               (S, obs_dim), the value's
     raw_action, loc, scale: of the policy that acted                        (T, S, action_dim)
     log_prob:               of raw_action                                   (T, S)
@@ -39,7 +40,7 @@ class Batch:
                             `simulation.broken`)                            (T, S)
 
     Of the unroll under way only, after the step and before any restart:
-    final_observation:                                                      (T, S, obs_dim) per key; may be empty
+    final_observation:      without pictures, unless values are wanted      (T, S, obs_dim) per key; may be empty
     final_state:            qpos, qvel, act, ctrl                           (T, S, n) or None
     episode_totals:         see `Env`; its rows are episode_metrics         (T, n, S)
     """
@@ -128,12 +129,13 @@ def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | 
     def empty(*trailing: int) -> Tensor:
         return torch.empty(*shape, *trailing, device=env.device)
 
-    sizes = env.observation_sizes
+    def like(key: str, *leading: int) -> Tensor:
+        each = env.observation[key]
+        return torch.empty(*leading, *each.shape[1:], dtype=each.dtype, device=env.device)
+
     return Batch(
-        observation={key: empty(sizes[key]) for key in agent.normalizer},
-        bootstrap_observation={
-            agent.value_obs_key: torch.empty(num_sequences, sizes[agent.value_obs_key], device=env.device)
-        },
+        observation={key: like(key, *shape) for key in agent.obs_keys},
+        bootstrap_observation={key: like(key, num_sequences) for key in agent.value_obs_keys},
         raw_action=empty(env.action_dim),
         loc=empty(env.action_dim),
         scale=empty(env.action_dim),
@@ -150,7 +152,11 @@ def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | 
         advantage=empty() if whole and config.gae_per == "batch" else None,
         value_target=empty() if whole and config.gae_per == "batch" else None,
         broken=torch.zeros(shape, device=env.device),
-        final_observation={key: empty(sizes[key]) for key in agent.normalizer if not whole and env.final_observation},
+        final_observation={
+            key: like(key, *shape)
+            for key in agent.obs_keys
+            if not whole and env.final_observation and (config.bootstrap_on_truncation or not is_picture(key))
+        },
         final_state=empty(env.final_state.shape[1]) if not whole and env.final_state is not None else None,
         episode_totals=None
         if whole

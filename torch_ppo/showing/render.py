@@ -4,8 +4,6 @@ MuJoCo Warp's ray tracer needs no OpenGL and runs anywhere; it draws geoms only,
 not seen. OpenGL draws all that MuJoCo can show, where there is OpenGL.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from torch_ppo.errors import UserError, did_you_mean
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.opengl import gl_context
 from torch_ppo.simulation.task import Task
 
 SHOWN_GROUPS = (0, 1, 2)  # MuJoCo's own default
@@ -222,20 +221,6 @@ class GLRenderer:
         if self._context is not None:
             self._context.free()
         self._mjr = self._context = None
-
-
-def has_display() -> bool:
-    """Whether a window can be expected to open."""
-    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def gl_context(width: int, height: int) -> object:
-    """An OpenGL context: the one that MUJOCO_GL or the display asks for, EGL where there is neither."""
-    if os.environ.get("MUJOCO_GL") or has_display():
-        from mujoco.gl_context import GLContext
-    else:
-        from mujoco.egl import GLContext
-    return GLContext(width, height)
 
 
 def make_renderer(kind: str, model: mujoco.MjModel, camera: int, width: int, height: int) -> Renderer:

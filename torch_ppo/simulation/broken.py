@@ -72,7 +72,7 @@ class BrokenWorlds:
         for x in others:
             torch.maximum(self._state_size, x.abs().amax(1), out=self._state_size)
         for key, row in self._seen.items():
-            torch.sum(observed[key], 1, out=row)  # inf or NaN if any of them is
+            torch.sum(observed[key].flatten(1), 1, out=row)  # inf or NaN if any of them is
         sound = self.values.abs() <= self._largest  # false for NaN
         if host_can_ask(sound) and sound.all():
             self.cause.zero_()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
+from torch_ppo.simulation.views import PREFIX, is_picture
 
 
 class Found(NamedTuple):
@@ -27,9 +28,9 @@ class Found(NamedTuple):
 
 
 def as_observation(observed: Tensor | Observation) -> Observation:
-    """Observations by key, float32; a single one is "state"."""
+    """Observations by key, float32, or uint8 of pictures; a single one is "state"."""
     parts = observed if isinstance(observed, dict) else {"state": observed}
-    return {key: x.float() for key, x in parts.items()}
+    return {key: x if x.dtype == torch.uint8 else x.float() for key, x in parts.items()}
 
 
 def as_reward(returned: Tensor | tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -94,6 +95,12 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
         if not value.isfinite().all():
             fail(method, f"returns {what} that is inf or NaN in a start state")
 
+    def check_picture(key: str, value: object) -> None:
+        sound = isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == num_envs and value.numel() > 0
+        if not sound or not (value.dtype == torch.uint8 or value.is_floating_point()):
+            expected = f"uint8 or float ({num_envs}, height, width, channels)"
+            fail("observe", f"returns observation {key!r} as {described(value)}, but {expected} is expected")
+
     if not isinstance(action_dim, int) or action_dim < 1:
         fail(
             "action_dim",
@@ -131,11 +138,16 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
                 f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
             )
     parts = observed if isinstance(observed, dict) else {"state": observed}
-    if not parts:
+    if not parts and not task.views:
         fail("observe", "returns no observation")
     for key, value in parts.items():
         if not isinstance(key, str):
             fail("observe", f"returns an observation named {key!r}, but names are str")
+        if is_picture(key):
+            if key.removeprefix(PREFIX) in task.views:
+                fail("observe", f"returns {key!r}, which is the view of that name; another name would work")
+            check_picture(key, value)
+            continue
         width = value.shape[-1] if isinstance(value, Tensor) and value.dim() else 1
         check_numbers("observe", f"observation {key!r}", value, (num_envs, width))
         if width == 0:
@@ -163,7 +175,7 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
     has_success = ends["success"] is not None
     if has_success and "success_rate" in names:
         fail("reward", "returns a metric 'success_rate', but that is what success is reported as")
-    return Found({key: x.float() for key, x in parts.items()}, isinstance(observed, Tensor), tuple(names), has_success)
+    return Found(as_observation(observed), isinstance(observed, Tensor), tuple(names), has_success)
 
 
 @contextmanager

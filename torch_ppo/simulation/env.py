@@ -21,6 +21,7 @@ from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
 from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, unscaled
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
+from torch_ppo.simulation.views import PREFIX, Size, size_of
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 
@@ -32,7 +33,8 @@ class Env:
 
     observation:      after the step and any reset; with
                       `history`, of so many last steps, see
-                      `simulation.frames`                      (num_envs, obs_dim) per key
+                      `simulation.frames`                      (num_envs, obs_dim) per key; the task's
+                                                               `views` as in `simulation.views`
     seen:             the same, as `Task.observe` returns it   a tensor, or a dict
     reward:           summed over action repeats               (num_envs,)
     done:             1 where the episode ended                (num_envs,)
@@ -96,6 +98,9 @@ class Env:
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.random_episode_phase = random_episode_phase
         self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
+        if task.views:
+            self.physics.set_views(task.views)
+        self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if task.views else {}
         if deterministic:
             self.physics.make_deterministic()
         if randomization_fn is not None:
@@ -135,17 +140,19 @@ class Env:
             if self._has_new_memory:
                 self._pool["sensordata"] = torch.zeros_like(self.physics.sensordata)
             self._nominal = {name: nominal.get(name, x.clone()) for name, x in self._pool.items()}
-            self.frames = frames_by_key(history, history_obs_keys, found.observation)
-            frames = {key: torch.zeros_like(value) for key, value in found.observation.items()}
+            shown = {**found.observation, **self._pictures}
+            self.frames = frames_by_key(history, history_obs_keys, shown)
+            frames = {key: torch.zeros_like(value) for key, value in shown.items()}
             self.observation = {key: torch.zeros_like(full_of(x, self.frames[key])) for key, x in frames.items()}
-            self.seen: Any = self.observation["state"] if found.single else self.observation
-            self._pool_observation = {} if self._has_new_memory else frames
+            self.seen: Any = self.observation["state"] if found.single and not task.views else self.observation
+            # Pictures show nothing of memory; kept, they cost a frame per env, and a restart needs no second rendering.
+            kept_frames = self._pictures if self._has_new_memory else frames
+            self._pool_observation = {key: frames[key] for key in kept_frames}
             kept = self.observation if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
             self.final_state = torch.cat(self._state_parts(), 1) if keep_final else None
-            self.broken = BrokenWorlds(
-                num_envs, self.observation, found.metric_names, device=device, max_state=max_state
-            )
+            numbers = [key for key, x in self.observation.items() if x.is_floating_point()]
+            self.broken = BrokenWorlds(num_envs, numbers, found.metric_names, device=device, max_state=max_state)
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
             num_totals = 2 + len(self.metrics)
             self.episode_totals = torch.zeros(num_totals + found.has_success, num_envs, device=device)
@@ -193,9 +200,9 @@ class Env:
         return measured_scaling(task.apply, physics, self.memory)
 
     @property
-    def observation_sizes(self) -> dict[str, int]:
-        """Size of each observation."""
-        return {key: value.shape[1] for key, value in self.observation.items()}
+    def observation_sizes(self) -> dict[str, Size]:
+        """Size of each observation; of pictures height, width and channels."""
+        return {key: size_of(value) for key, value in self.observation.items()}
 
     @property
     def whole_episode(self) -> Tensor:
@@ -203,7 +210,7 @@ class Env:
         return self.steps == self.episode_metrics["length"]
 
     def _observe(self, memory: Memory) -> Observation:
-        observed = as_observation(self.task.observe(self.physics, memory))
+        observed = {**as_observation(self.task.observe(self.physics, memory)), **self._pictures}
         if observed.keys() != self.observation.keys():
             raise TaskError(
                 f"{type(self.task).__name__}.observe returns {', '.join(observed)}, but returned "
@@ -215,6 +222,11 @@ class Env:
         if self.task.num_random:
             memory["random"].uniform_(generator=self.generator)
 
+    def _look(self) -> None:
+        """Draws what the task's views show now; here, and not in `_observe`, because that is compiled."""
+        if self._pictures:
+            self.physics.render()
+
     @torch.no_grad()
     def reset(self) -> Any:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
@@ -223,6 +235,7 @@ class Env:
             self.models.draw()
             self.models.write(self._everywhere)
         self.physics.forward()
+        self._look()
         self._keep_start_states(self._observe(self.memory))
         if self.delay is not None:
             self.delay.reset()
@@ -285,6 +298,7 @@ class Env:
                 return  # now that as many random numbers are drawn as on CUDA
             if self.physics.model.nsensordata and self.models is None:  # else it waits for the model of the episode
                 self.physics.forward(used)
+            self._look()
             self._write_pool(used, memory, self._observe(memory))
 
     @torch.no_grad()
@@ -300,6 +314,8 @@ class Env:
             self._draw(self.memory)
             arriving = action if self.delay is None else self.delay(action)
             self.simulate(arriving)
+            if repeat == self.action_repeat:
+                self._look()
             self.after_physics(arriving, repeat == 1, repeat == self.action_repeat)
         if self.models is not None:
             self._begin_models()
@@ -393,9 +409,10 @@ class Env:
         first = {key: start(pool) for key, pool in self._pool_observation.items()}
         if self._has_new_memory:
             masked_write(done, parts["sensordata"], self.physics.sensordata)
-            first = self._observe(self.memory)
+            first = {**self._observe(self.memory), **first}
         for key, value in observed.items():
-            torch.where(done[:, None], full_of(first[key], self.frames[key]), value, out=self.observation[key])
+            where = done.view(-1, *[1] * (value.dim() - 1))
+            torch.where(where, full_of(first[key], self.frames[key]), value, out=self.observation[key])
 
     def _begin_models(self) -> None:
         """Gives episodes that begin their model, and first observations what they see of it."""
@@ -404,6 +421,7 @@ class Env:
             return
         self.models.write(done)
         self.models.sense(done)
+        self._look()
         for key, first in self._observe(self.memory).items():
             masked_write(done, full_of(first, self.frames[key]), self.observation[key])
 

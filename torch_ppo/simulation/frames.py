@@ -1,6 +1,6 @@
 """Frame stacks: observations that are the last n of a task's, side by side, oldest first.
 
-A stack is `(..., n * frame_dim)`. At the start of an episode all its frames are the first observation, so that nothing of
+A stack is `(..., n * frame_dim)`; that of pictures has its frames one after another in the channels. At the start of an episode all its frames are the first observation, so that nothing of
 the episode before is seen. With n = 1 a stack is the observation itself, and nothing is computed.
 """
 
@@ -24,14 +24,14 @@ def frames_by_key(history: int, history_obs_keys: tuple[str, ...], keys: Iterabl
 
 
 def full_of(frame: Tensor, frames: int) -> Tensor:
-    """The stack of an episode that begins with `frame` `(num_envs, frame_dim)`."""
-    return frame if frames == 1 else frame.repeat(1, frames)
+    """The stack of an episode that begins with `frame` `(num_envs, ..., frame_dim)`."""
+    return frame if frames == 1 else frame.repeat(*[1] * (frame.dim() - 1), frames)
 
 
 def pushed(stack: Tensor, frame: Tensor) -> Tensor:
-    """`stack` `(num_envs, n * frame_dim)` without its oldest frame and with a new one."""
-    size = frame.shape[1]
-    return frame if stack.shape[1] == size else torch.cat([stack[:, size:], frame], 1)
+    """`stack` `(num_envs, ..., n * frame_dim)` without its oldest frame and with a new one."""
+    size = frame.shape[-1]
+    return frame if stack.shape[-1] == size else torch.cat([stack[..., size:], frame], -1)
 
 
 class FrameStack:

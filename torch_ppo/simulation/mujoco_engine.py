@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, check_episode_fields, check_fields, set_fields, world_models
+from torch_ppo.simulation.views import View, check_views
 from torch_ppo.simulation.world_fields import WorldFields
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
@@ -117,6 +118,8 @@ class MujocoPhysics:
         self._fields = WorldFields(model, num_envs, device)
         self._in_models: dict[str, Tensor] = {}  # what `_models` have of the fields that vary
         self._buffers: dict[int, Buffers] = {}
+        self._views = None
+        self.pictures: dict[str, Tensor] = {}
         self._use_threads(1)
         self._threads_chosen = False
 
@@ -196,12 +199,33 @@ class MujocoPhysics:
         self._follow_fields()
         data = self._datas[0]
         for i in range(self.num_envs) if where is None else where.nonzero().flatten().tolist():
-            data.time = self.time[i].item()
-            for name in ("qpos", "qvel", "act", *self._held):
-                getattr(data, name)[:] = getattr(self, name)[i].numpy()
+            self._put(data, i)
             data.qacc_warmstart[:] = 0.0
             mujoco.mj_forward(self._models[i], data)
             self.sensordata[i] = torch.from_numpy(data.sensordata)
+
+    def _put(self, data: mujoco.MjData, world: int) -> None:
+        """A world's state."""
+        data.time = self.time[world].item()
+        for name in ("qpos", "qvel", "act", *self._held):
+            getattr(data, name)[:] = getattr(self, name)[world].numpy()
+
+    def set_views(self, views: Mapping[str, View]) -> None:
+        from torch_ppo.simulation.mujoco_views import MujocoViews  # OpenGL, which others do not need
+
+        check_views(views, self.model)
+        self._views = MujocoViews(self.model, views, self.num_envs)
+        self.pictures = self._views.pictures
+
+    def render(self) -> None:
+        self._follow_fields()
+        data = self._datas[0]
+        self._views.begin()
+        for world, model in enumerate(self._models):
+            self._put(data, world)
+            for follow in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight, mujoco.mj_flex):
+                follow(model, data)
+            self._views.draw(model, data, world)
 
     @property
     def qfrc_applied(self) -> Tensor:

@@ -16,6 +16,8 @@ Both offer the same torch tensors, allocated once and written in place, float32:
                  of the last forward pass, that is
                  one substep behind qpos             (num_envs, nsensordata)
     overflow     bits of exceeded buffer sizes       (num_envs,) int32, zero on C MuJoCo
+    pictures     what views showed at the last       uint8 (num_envs, height, width, channels)
+                 `render`                            by name of the view
 
 What is held stays until it is written anew, or until a restart. Applied forces cost nothing until they are first used,
 which must be before the first step.
@@ -32,6 +34,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.simulation.included import find_assets
+from torch_ppo.simulation.views import View
 
 
 class Physics(Protocol):
@@ -51,12 +54,19 @@ class Physics(Protocol):
     time: Tensor
     sensordata: Tensor
     overflow: Tensor
+    pictures: dict[str, Tensor]
 
     def step(self, num_substeps: int) -> None:
         """Advances all worlds by `num_substeps` timesteps with `ctrl` held."""
 
     def forward(self, where: Tensor | None = None) -> None:
         """Updates `sensordata` to the current state, of all worlds or at least `where` `(num_envs,)` is true."""
+
+    def set_views(self, views: Mapping[str, View]) -> None:
+        """What `render` draws (`simulation.views`), by name; before everything else. PhysicsError for what cannot be."""
+
+    def render(self) -> None:
+        """Draws the present state of all worlds into `pictures`."""
 
     def start_parts(self) -> dict[str, Tensor]:
         """The live tensors that a start state consists of, by name: position, velocity, activation, and what is held."""

@@ -10,6 +10,7 @@ All methods are batched over envs and must not synchronise with the host or chan
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import mujoco
 import torch
@@ -20,6 +21,7 @@ from torch_ppo.formulas.controls import controls_of
 from torch_ppo.simulation.engines import make_physics
 from torch_ppo.simulation.physics import Physics, compile_spec, load_spec
 from torch_ppo.simulation.scaling import declared_scaling
+from torch_ppo.simulation.views import View
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
@@ -48,6 +50,8 @@ class Task:
                       such by key where there are several observations. Exported policies carry it
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
+    views:            pictures that the policy sees, by name, each beside what `observe` returns as `pixels/<name>`; they
+                      show the state that the physics has reached, before `after_step`
     """
 
     mjcf: Path | str
@@ -60,6 +64,7 @@ class Task:
     memory_kept: tuple[str, ...] = ()
     observation_names: Parts | Mapping[str, Parts] = ()
     num_random: int = 0
+    views: Mapping[str, View] = MappingProxyType({})
     action_scale: float | Sequence[float] | str | None = None
     action_offset: float | Sequence[float] | str | None = None
 

@@ -25,7 +25,9 @@ from torch_ppo.simulation.randomization import (
     widest_model,
     with_derived_fields,
 )
+from torch_ppo.simulation.views import View, check_views
 from torch_ppo.simulation.warp_constants import Constants
+from torch_ppo.simulation.warp_views import WarpViews
 from torch_ppo.simulation.world_fields import WorldFields
 
 wp.config.log_level = wp.LOG_WARNING
@@ -95,6 +97,8 @@ class WarpPhysics:
         self._fields = WorldFields(model, num_envs, device)
         self._constants: Constants | None = None
         self._sensors = sensor_slices(model)
+        self._views: WarpViews | None = None
+        self.pictures: dict[str, Tensor] = {}
         self._replays: dict[Hashable, Callable[[], None]] = {}
         self._launched: set[Hashable] = set()
 
@@ -140,6 +144,18 @@ class WarpPhysics:
 
         self._run("forward", forward)
 
+    def set_views(self, views: Mapping[str, View]) -> None:
+        check_views(views, self.model)
+        self._views = WarpViews(self.model, views, self.num_envs, self.device)
+        self.pictures = self._views.pictures
+
+    def render(self) -> None:
+        views = self._views
+        if "pictures" not in self._launched:
+            with wp.ScopedDevice(self._warp_device):
+                views.prepare(self._model)
+        self._run("pictures", lambda: views.launch(self._model, self._data))
+
     @property
     def qfrc_applied(self) -> Tensor:
         return self._force("qfrc_applied")
@@ -150,7 +166,7 @@ class WarpPhysics:
 
     def _force(self, name: str) -> Tensor:
         """An applied force, part of a start state from its first use on."""
-        if name not in self._used_forces and self._launched - {"forward", "constants"}:
+        if name not in self._used_forces and self._launched - {"forward", "constants", "pictures"}:
             raise PhysicsError(
                 f"{name} must first be used before the first step, in the task's start, apply or each_substep"
             )
