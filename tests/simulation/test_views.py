@@ -1,6 +1,7 @@
 """Pictures of the simulation: against geometry, against OpenGL, and of the right moment wherever an env looks."""
 
 import dataclasses
+from typing import ClassVar
 
 import mujoco
 import pytest
@@ -303,7 +304,7 @@ def test_without_opengl_a_line_says_what_to_do(monkeypatch):
 class OwnPictures(BallTask):
     """Makes pictures of its own."""
 
-    views = {}
+    views: ClassVar = {}
     returned = torch.zeros(4, 6, 8, 3, dtype=torch.uint8)
 
     def __init__(self):
