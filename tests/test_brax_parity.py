@@ -4,6 +4,7 @@ Tests call what training calls. Randomness is replayed through `Noise`; in float
 rounding only.
 """
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -262,6 +263,45 @@ def test_networks(case: Case) -> None:
     logits = agent.policy.trunk(agent.preprocess(observation, agent.policy_obs_key))
     quantiles, value = agent.quantiles(observation), agent.values(observation)
     case.check({"loc": loc, "scale": scale, "logits": logits, "quantiles": quantiles, "value": value})
+
+
+def vision_config(case: Case, observation: Mapping[str, Tensor]) -> Config:
+    """The configuration of a `vision` case; what all cases have in common stands in the generator, sizes in the spec."""
+    settings, sizes, strides = case.cfg, {}, {"cnn_stride": (2, 2)}
+    for network in NETWORKS:
+        dims = {name: dims.split(",") for name, dims in (entry.split(":") for entry in case.spec(network))}
+        hidden = [int(shape[-1]) for name, shape in dims.items() if re.fullmatch(r"MLP_0/hidden_\d+/kernel", name)]
+        sizes[f"{network}_hidden_layer_sizes"] = tuple(hidden[:-1])
+        kernels = [shape for name, shape in dims.items() if re.fullmatch(r"CNN_0/Conv_\d+/kernel", name)]
+    given = {key: settings[key] for key in settings if key in Config.__dataclass_fields__}
+    given |= {f"cnn_{key}": settings[key] for key in ("padding", "max_pool") if key in settings}
+    return Config(
+        num_timesteps=1,
+        vision=True,
+        normalize_observations=True,
+        cnn_kernel_size=tuple(int(shape[0]) for shape in kernels),
+        cnn_output_channels=tuple(int(shape[-1]) for shape in kernels),
+        cnn_global_pool=settings["pool"],
+        cnn_activation=settings.get("activation", "elu"),
+        **sizes,
+        **(strides | given),
+    )
+
+
+@cases("vision")
+@torch.no_grad()
+def test_vision_networks(case: Case) -> None:
+    observation = case.observation("in/obs")
+    sizes = {key: tuple(x.shape[1:]) if key.startswith("pixels/") else x.shape[-1] for key, x in observation.items()}
+    agent = make_agent(vision_config(case, observation), sizes, case["out/logits"].shape[-1] // 2).to(case.dtype)
+    load_parameters(agent, case)
+    load_normalizer(agent, case)
+    seen = agent.preprocess(observation, agent.policy_obs_key)
+    logits = agent.policy.head.trunk(torch.cat([agent.policy.encoder(seen), seen["state"]], -1))
+    case.check({"logits": logits, "value": agent.values(observation)})
+    loc, scale = agent.policy_params(observation)
+    for found, expected in zip((loc, scale), distribution.tanh_normal_params(case["out/logits"]), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)
 
 
 @cases("net_ln")

@@ -100,6 +100,11 @@ CHANGED: dict[str, tuple[object, dict[str, object]]] = {
     "policy_network_kernel_init_fn": ("orthogonal", {}),
     "value_network_kernel_init_fn": ("orthogonal", {}),
     "mean_kernel_init_fn": ("zeros", NORMAL),
+    "output_kernel_init_fn": ("zeros", {}),
+    "policy_network_kernel_init_scale": (0.5, {"policy_network_kernel_init_fn": "orthogonal"}),
+    "value_network_kernel_init_scale": (0.5, {"value_network_kernel_init_fn": "orthogonal"}),
+    "mean_kernel_init_scale": (0.5, {**NORMAL, "mean_kernel_init_fn": "orthogonal"}),
+    "output_kernel_init_scale": (0.5, {"output_kernel_init_fn": "orthogonal"}),
     "num_quantiles": (8, QUANTILES),
     "num_evals": (2, {}),
     "num_eval_envs": (3, {}),
@@ -127,6 +132,13 @@ ELSEWHERE = {
     "deterministic": "tests/running/test_determinism.py::test_a_deterministic_run",
     "torch_threads": "tests/test_parameters.py::test_torch_threads",
     "keep_checkpoints": "tests/running/test_checkpoint.py::test_the_newest_checkpoints_are_kept",
+    **dict.fromkeys(
+        "augment_pixels shared_encoder normalise_channels cnn_output_channels cnn_kernel_size cnn_stride cnn_padding "
+        "cnn_activation cnn_max_pool cnn_global_pool cnn_kernel_init_fn cnn_kernel_init_scale".split(),
+        "tests/learning/test_vision.py::test_every_option_changes_what_is_learned",
+    ),
+    "vision": "tests/learning/test_vision.py::test_without_vision_pixels_are_not_seen",
+    "pixel_encoder": "tests/learning/test_vision.py::test_resnet18_learns",
     "on_disk_error": "tests/running/test_full_disk.py::test_a_run_goes_on_when_there_is_space_again",
 }
 

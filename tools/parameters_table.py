@@ -59,6 +59,11 @@ INTERACTIONS = {
     "normalize_rewards": "its statistics use discounting",
     "policy_obs_key": "the normalizer has statistics of both keys",
     "distribution_type": "noise_std_type to mean_kernel_init_fn act with normal only, and are refused otherwise",
+    "output_kernel_init_fn": "in Brax an option of the vision networks alone",
+    "vision": "refused with action_repeat other than 1 (Brax), and without pixels/... in the task; `madrona_backend` is its "
+    "old name; Brax's vision networks have two hidden layers of 256 each",
+    "augment_pixels": "one shift for all steps of a sequence and view, at the edges the last pixels are repeated",
+    "pixel_encoder": "resnet18 has 11 million parameters for each view and network; cnn_... are then refused",
     "num_evals": "with num_timesteps: the env steps at which evaluations lie are printed at the start",
     "deterministic_eval": "exported policies are deterministic anyway",
     "run_evals": "no evaluation, so no best checkpoint: policy.pt is then the last",

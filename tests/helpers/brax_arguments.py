@@ -51,7 +51,7 @@ BRAX_DEFAULTS = {
     "run_evals": True,
 }
 
-# Fields that Brax 0.14.2 has, in `ppo.train` or in `make_ppo_networks`. The others are ours.
+# Fields that Brax 0.14.2 has, in `ppo.train`, `make_ppo_networks` or `make_ppo_networks_vision`. The others are ours.
 BRAX = BRAX_DEFAULTS.keys() | {
     "num_timesteps",
     "policy_hidden_layer_sizes",
@@ -67,5 +67,15 @@ BRAX = BRAX_DEFAULTS.keys() | {
     "policy_network_kernel_init_fn",
     "value_network_kernel_init_fn",
     "mean_kernel_init_fn",
+    "output_kernel_init_fn",
+    "normalise_channels",
+    "cnn_output_channels",
+    "cnn_kernel_size",
+    "cnn_stride",
+    "cnn_padding",
+    "cnn_activation",
+    "cnn_max_pool",
+    "cnn_global_pool",
+    "cnn_kernel_init_fn",
     "num_quantiles",
 }

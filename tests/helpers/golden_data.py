@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo.formulas.networks import NormalPolicy
+from torch_ppo.formulas.pixels import VisionNetwork
 
 SHIPPED = Path(__file__).parents[1] / "golden" / "brax_golden.npz"
 FILE = Path(os.environ.get("TORCH_PPO_GOLDEN") or SHIPPED)
@@ -166,8 +167,10 @@ def cases(group: str, *dtypes: torch.dtype, steps: bool = False) -> pytest.MarkD
 class RecordedNoise:
     """The `Noise` that replays recorded numbers in order."""
 
-    def __init__(self, normals: Iterable[Tensor], permutations: Iterable[Tensor] = ()) -> None:
-        self.normals, self.permutations = deque(normals), deque(permutations)
+    def __init__(
+        self, normals: Iterable[Tensor], permutations: Iterable[Tensor] = (), integers: Iterable[Tensor] = ()
+    ) -> None:
+        self.normals, self.permutations, self.recorded_integers = deque(normals), deque(permutations), deque(integers)
 
     def normal(self, *shape: int) -> Tensor:
         noise = self.normals.popleft()
@@ -179,14 +182,24 @@ class RecordedNoise:
         assert order.shape == (n,)
         return order
 
+    def integers(self, high: int, *shape: int) -> Tensor:
+        numbers = self.recorded_integers.popleft()
+        assert numbers.shape == shape and numbers.min() >= 0 and numbers.max() < high
+        return numbers
+
     def assert_spent(self) -> None:
         """Everything recorded has been drawn."""
-        assert not self.normals and not self.permutations
+        assert not self.normals and not self.permutations and not self.recorded_integers
 
 
 def flax_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """A network's parameters by the names that Brax's networks give them, less the prefix "MLP_0/"."""
     named = {}
+    if isinstance(network, VisionNetwork):
+        for i, view in enumerate(network.encoder.views):
+            for j, layer in enumerate(layer for layer in view.layers if isinstance(layer, nn.Conv2d)):
+                named |= {f"CNN_{i}/Conv_{j}/bias": layer.bias, f"CNN_{i}/Conv_{j}/kernel": layer.weight}
+        network = network.head
     for kind, name, weight in ((nn.Linear, "hidden", "kernel"), (nn.LayerNorm, "LayerNorm", "scale")):
         for i, layer in enumerate(layer for layer in network.trunk.layers if isinstance(layer, kind)):
             named |= {f"{name}_{i}/bias": layer.bias, f"{name}_{i}/{weight}": layer.weight}
@@ -199,7 +212,7 @@ def flax_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def unflatten(network: nn.Module, spec: list[str], vector: Tensor) -> dict[nn.Parameter, Tensor]:
-    """Cuts a flat vector into one tensor per parameter; kernels `(in, out)` become weights `(out, in)`."""
+    """Cuts a flat vector into one tensor per parameter; kernels `(..., in, out)` become weights `(out, in, ...)`."""
     named, tensors = flax_parameters(network), {}
     shapes = {name.removeprefix("MLP_0/"): dims for name, dims in (entry.split(":") for entry in spec)}
     assert named.keys() == shapes.keys()
@@ -208,7 +221,7 @@ def unflatten(network: nn.Module, spec: list[str], vector: Tensor) -> dict[nn.Pa
     for (name, shape), piece in zip(shapes.items(), pieces, strict=True):
         tensor = piece.view(shape)
         # Adam's fused kernel ignores strides, so its moments must be contiguous.
-        tensors[named[name]] = tensor.T.contiguous() if name.endswith("/kernel") else tensor
+        tensors[named[name]] = weight_of(tensor).contiguous() if name.endswith("/kernel") else tensor
     return tensors
 
 
@@ -218,5 +231,15 @@ def flatten(network: nn.Module, spec: list[str], tensors: Mapping[nn.Parameter, 
     for entry in spec:
         name = entry.split(":")[0].removeprefix("MLP_0/")
         tensor = tensors[named[name]]
-        pieces.append((tensor.T if name.endswith("/kernel") else tensor).flatten())
+        pieces.append((kernel_of(tensor) if name.endswith("/kernel") else tensor).flatten())
     return torch.cat(pieces)
+
+
+def weight_of(kernel: Tensor) -> Tensor:
+    """torch's weight, `(out, in)` or `(out, in, height, width)`, of a flax kernel `(in, out)`, `(height, width, in, out)`."""
+    return kernel.permute(-1, -2, *range(kernel.dim() - 2))
+
+
+def kernel_of(weight: Tensor) -> Tensor:
+    """The inverse."""
+    return weight.permute(*range(2, weight.dim()), 1, 0)

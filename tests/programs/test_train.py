@@ -200,9 +200,6 @@ def test_brax_arguments_and_defaults():
     [
         ({"wrap_env": False}, "Env"),
         ({"wrap_env_fn": lambda env: env}, "Env"),
-        ({"vision": True}, "pixel"),
-        ({"augment_pixels": True}, "pixel"),
-        ({"madrona_backend": True}, "pixel"),
         ({"use_pmap_on_reset": False}, "pmap"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

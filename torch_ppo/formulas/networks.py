@@ -1,7 +1,8 @@
 """Policy and value networks with Brax's architecture, initialisers and options.
 
 Source: brax/training/networks.py and brax/training/agents/ppo/networks.py. An initialiser fills a torch
-weight `(out, in)`; its fan-in is `in`, as for a flax kernel `(in, out)`.
+weight `(out, in)`; its fan-in is `in`, as for a flax kernel `(in, out)`. That of a convolution is `(out, in, height,
+width)`, and its fan-in is `in * height * width`.
 """
 
 import math
@@ -30,7 +31,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def _fans(weight: Tensor) -> dict[str, float]:
-    fan_out, fan_in = weight.shape
+    positions = weight[0, 0].numel()  # of a kernel; 1 of a dense layer
+    fan_out, fan_in = (size * positions for size in weight.shape[:2])
     return {"fan_in": fan_in, "fan_avg": (fan_in + fan_out) / 2}
 
 
@@ -161,6 +163,7 @@ class MLP(nn.Module):
         *,
         activation: str = "swish",
         kernel_init: Initializer | None = None,
+        output_kernel_init: Initializer | None = None,
         activate_final: bool = False,
         layer_norm: bool = False,
         generator: torch.Generator | None = None,
@@ -169,8 +172,11 @@ class MLP(nn.Module):
         kernel_init = kernel_init or INITIALIZERS["lecun_uniform"]()
         layers: list[nn.Module] = []
         for i, size in enumerate(layer_sizes):
-            layers.append(dense(in_dim, size, kernel_init, generator))
-            if i < len(layer_sizes) - 1 or activate_final:
+            last = i == len(layer_sizes) - 1
+            layers.append(
+                dense(in_dim, size, output_kernel_init if last and output_kernel_init else kernel_init, generator)
+            )
+            if not last or activate_final:
                 layers.append(ACTIVATIONS[activation]())
                 if layer_norm:
                     layers.append(nn.LayerNorm(size, eps=1e-6))
@@ -252,6 +258,7 @@ def make_ppo_networks(
     value_network_kernel_init: Initializer | None = None,
     mean_clip_scale: float | None = None,
     mean_kernel_init: Initializer | None = None,
+    output_kernel_init: Initializer | None = None,
     use_distributional_critic: bool = False,
     num_quantiles: int = 32,
     layer_norm: bool = False,
@@ -261,13 +268,15 @@ def make_ppo_networks(
 
     Names, defaults and meaning are those of Brax's factory. With `tanh_normal` the options
     `noise_std_type`, `init_noise_std`, `state_dependent_std`, `mean_clip_scale` and `mean_kernel_init` have no
-    effect, as in Brax; `Config` refuses such combinations.
+    effect, as in Brax; `Config` refuses such combinations. `output_kernel_init` is of the last layer of a `tanh_normal`
+    policy alone, as in Brax's vision networks.
     """
     policy_init = policy_network_kernel_init or INITIALIZERS["lecun_uniform"]()
     common = {"activation": activation, "layer_norm": layer_norm, "generator": generator}
     hidden = tuple(policy_hidden_layer_sizes)
     if distribution_type == "tanh_normal":
-        trunk = MLP(policy_obs_dim, (*hidden, 2 * action_dim), kernel_init=policy_init, **common)
+        sizes = (*hidden, 2 * action_dim)
+        trunk = MLP(policy_obs_dim, sizes, kernel_init=policy_init, output_kernel_init=output_kernel_init, **common)
         policy = TanhNormalPolicy(trunk)
     else:
         trunk = MLP(policy_obs_dim, hidden, kernel_init=policy_init, activate_final=True, **common)

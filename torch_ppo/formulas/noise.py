@@ -13,6 +13,8 @@ class Noise(Protocol):
 
     def permutation(self, n: int) -> Tensor: ...
 
+    def integers(self, high: int, *shape: int) -> Tensor: ...
+
 
 class GeneratorNoise:
     """Noise from a torch generator on its device."""
@@ -28,3 +30,7 @@ class GeneratorNoise:
         """A random order of 0..n-1, int64 `(n,)`: the order of random keys, which a CUDA graph can hold."""
         keys = torch.empty(n, dtype=torch.int64, device=self.generator.device)
         return keys.random_(generator=self.generator).argsort()
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Uniform integers from 0 to high - 1, int64 of the given shape."""
+        return torch.randint(high, shape, generator=self.generator, device=self.generator.device)

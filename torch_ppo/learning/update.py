@@ -11,6 +11,7 @@ from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.adam import adam_step
 from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.augment import PixelShifts
 from torch_ppo.learning.batch import Batch
 from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.learning.prepare import Preparation
@@ -91,6 +92,7 @@ class Learner:
     order:         sequences of each minibatch of the pass under way, int64,
                    or transitions, whose index is step * num_unrolls + sequence  (num_minibatches, batch_size)
     entropy_noise: of the same pass                              (num_minibatches, *minibatch_shape, action_dim)
+    pixel_shifts:  of the same pass, if pixels are augmented
     row:           SGD steps since the training step began, int64                (1,)
     sgd_steps:     SGD steps of the run before this training step, int64         (1,)
     stopped:       1 once the KL has exceeded its target in this training step   ()
@@ -104,7 +106,8 @@ class Learner:
     def __init__(self, agent: Agent, config: Config, batch: Batch, noise: Noise, devices: Devices = ALONE) -> None:
         self.agent, self.config, self.batch, self.noise, self.devices = agent, config, batch, noise, devices
         share = devices.share(config)
-        self.parameters = [*agent.policy.parameters(), *agent.value.parameters()]
+        # Each once: policy and value network may share an encoder.
+        self.parameters = list(dict.fromkeys([*agent.policy.parameters(), *agent.value.parameters()]))
         self.flat = flatten_parameters(self.parameters)
         device, dtype = self.flat.device, self.flat.dtype
         self.learning_rate, self.clipping_epsilon, self.entropy_cost = (
@@ -132,6 +135,7 @@ class Learner:
         self.entropy_noise = torch.zeros(
             config.num_minibatches, *share.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
         )
+        self.pixel_shifts = PixelShifts(config, agent, batch) if config.augment_pixels else None
         self.fused_adam, self.one_value_pass = True, False
         self.row, self.sgd_steps = (torch.zeros(1, device=device, dtype=torch.int64) for _ in range(2))
         self.stopped = torch.zeros((), device=device, dtype=torch.float32)
@@ -203,15 +207,15 @@ class Learner:
         advantages were computed before.
         """
         agent = self.agent
-        loc, scale = agent.policy_params(observation)
-        if data.advantage is not None:
-            quantiles, bootstrap_value = agent.quantiles(observation), None
-        elif self.one_value_pass:
+        bootstrap_value = None
+        if data.advantage is None and self.one_value_pass and not agent.shared_encoder:
+            loc, scale = agent.policy_params(observation)
             quantiles, bootstrap_value = self._values_in_one_pass(observation, bootstrap_observation)
         else:
-            with torch.no_grad():
-                bootstrap_value = agent.values(bootstrap_observation)
-            quantiles = agent.quantiles(observation)
+            (loc, scale), quantiles = agent.policy_and_quantiles(observation)
+            if data.advantage is None:
+                with torch.no_grad():
+                    bootstrap_value = agent.values(bootstrap_observation)
         total_loss, metrics = self.loss(
             data,
             loc=loc,
@@ -224,9 +228,9 @@ class Learner:
 
     def _values_in_one_pass(self, observation: Observation, bootstrap: Observation) -> tuple[Tensor, Tensor]:
         """Quantiles `(T, B, Q)`, and the value of the bootstrap observation `(B,)`, without gradient."""
-        key = self.agent.value_obs_key
-        steps = torch.cat([observation[key], bootstrap[key][None]])  # (T + 1, B, obs_dim)
-        quantiles = self.agent.quantiles({key: steps})
+        keys = self.agent.value_obs_keys
+        steps = {key: torch.cat([observation[key], bootstrap[key][None]]) for key in keys}  # (T + 1, B, ...)
+        quantiles = self.agent.quantiles(steps)
         return quantiles[:-1], quantiles[-1].mean(-1).detach()
 
     def gradients(
@@ -256,7 +260,10 @@ class Learner:
             self.follow_schedules()
         minibatch = self.row % self.config.num_minibatches
         members, entropy_noise = (x.index_select(0, minibatch)[0] for x in (self.order, self.entropy_noise))
-        return self._joined_gradient(*self.minibatch(members), entropy_noise)
+        observation, bootstrap_observation, data = self.minibatch(members)
+        if self.pixel_shifts is not None:
+            observation, bootstrap_observation = self.pixel_shifts.of(observation, bootstrap_observation, members)
+        return self._joined_gradient(observation, bootstrap_observation, data, entropy_noise)
 
     @torch.no_grad()
     def finish_sgd_step(self, joined: Tensor) -> None:
@@ -282,9 +289,11 @@ class Learner:
         self.finish_sgd_step(self.devices.mean_(self.minibatch_gradient()))
 
     def begin_pass(self) -> None:
-        """Draws a new random order of the batch's sequences or transitions, and the noise of the pass."""
+        """Draws a new random order of the batch's sequences or transitions, and the noise and offsets of the pass."""
         self.order.copy_(self.noise.permutation(self.order.numel()).view_as(self.order))
         self.entropy_noise.copy_(self.noise.normal(*self.entropy_noise.shape))
+        if self.pixel_shifts is not None:
+            self.pixel_shifts.draw(self.noise)
 
     def sgd_pass(self) -> None:
         """One pass over the batch."""

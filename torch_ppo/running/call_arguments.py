@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from torch_ppo.envs import make_task
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas.networks import make_ppo_networks
+from torch_ppo.formulas.pixels import make_ppo_networks_vision
 from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.settings.brax_options import VISION_DEFAULTS, own_options
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Task
 
@@ -14,16 +16,17 @@ from torch_ppo.simulation.task import Task
 NETWORK_SETTINGS = {
     "policy_hidden_layer_sizes", "value_hidden_layer_sizes", "activation", "layer_norm", "noise_std_type",
     "init_noise_std", "state_dependent_std", "policy_network_kernel_init_fn", "value_network_kernel_init_fn",
-    "mean_clip_scale", "mean_kernel_init_fn",
+    "mean_clip_scale", "mean_kernel_init_fn", "output_kernel_init_fn", "cnn_kernel_init_fn",
+    "policy_network_kernel_init_scale", "value_network_kernel_init_scale", "mean_kernel_init_scale",
+    "output_kernel_init_scale", "cnn_kernel_init_scale", "pixel_encoder", "shared_encoder", "normalise_channels",
+    "cnn_output_channels", "cnn_kernel_size", "cnn_stride", "cnn_padding", "cnn_activation", "cnn_max_pool",
+    "cnn_global_pool",
 }  # fmt: skip
 
 # Brax arguments without a meaning here: the only value that may be given, and why.
 UNSUPPORTED = {
     "wrap_env": ((True,), "the rules of an episode are part of Env"),
     "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
-    "vision": ((False,), "pixel observations are not supported yet"),
-    "madrona_backend": ((False,), "pixel observations are not supported yet"),
-    "augment_pixels": ((False,), "pixel observations are not supported yet"),
     "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
 }
 
@@ -41,13 +44,20 @@ def checked_arguments(
         if name in settings and not any(settings[name] is each for each in allowed):
             raise ConfigError(f"{name} is not supported: {reason}")
         settings.pop(name, None)
+    if "madrona_backend" in settings:  # the name of `vision` before Brax 0.14
+        settings["vision"] = settings.pop("madrona_backend") or settings.get("vision", False)
+    if (
+        network_factory is make_ppo_networks_vision
+        or getattr(network_factory, "func", None) is make_ppo_networks_vision
+    ):
+        network_factory = _vision_options(network_factory, settings)
     if isinstance(network_factory, functools.partial) and network_factory.func is make_ppo_networks:
         # As Playground's notebooks have it: there the keys of the observations are the factory's.
         keywords = dict(network_factory.keywords)
         settings |= {key: keywords.pop(key) for key in ("policy_obs_key", "value_obs_key") if key in keywords}
         network_factory = functools.partial(make_ppo_networks, *network_factory.args, **keywords)
     if isinstance(network_factory, Mapping):
-        settings |= network_factory
+        settings |= own_options(network_factory)
         network_factory = None
     elif network_factory is not None and not callable(network_factory):
         raise ConfigError(f"network_factory is {network_factory!r}, but must be a function, or a dict of options")
@@ -75,6 +85,17 @@ def checked_arguments(
         None if eval_env is None else task_of(eval_env, "eval_env"),
         network_factory,
     )
+
+
+def _vision_options(factory: object, settings: dict[str, object]) -> NetworkFactory | Mapping[str, object]:
+    """What Brax's vision factory, alone or in a partial, is given: options by name, if all have one, else a function.
+
+    It decides that there is vision, and which vectors the networks see; `settings` takes that in.
+    """
+    given = getattr(factory, "keywords", {})
+    options = {**VISION_DEFAULTS, **own_options(given)}
+    settings |= {name: options.pop(name) for name in ("vision", "policy_obs_key", "value_obs_key")}
+    return options if options.keys() <= Config.__dataclass_fields__.keys() else factory
 
 
 def check_functions(**given: object) -> None:

@@ -97,7 +97,8 @@ _POSITIVE = (
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
     "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
-    "max_state normalizer_clip keep_checkpoints history max_devices_per_host"
+    "max_state normalizer_clip keep_checkpoints history max_devices_per_host policy_network_kernel_init_scale "
+    "value_network_kernel_init_scale mean_kernel_init_scale output_kernel_init_scale cnn_kernel_init_scale"
 ).split()
 _NOT_NEGATIVE = (
     "seed num_evals num_resets_per_eval entropy_cost vf_loss_coefficient normalize_observations_std_eps "
@@ -110,7 +111,17 @@ _NAMES = {
     "policy_network_kernel_init_fn": INITIALIZERS,
     "value_network_kernel_init_fn": INITIALIZERS,
     "mean_kernel_init_fn": INITIALIZERS,
+    "output_kernel_init_fn": INITIALIZERS,
+    "cnn_kernel_init_fn": INITIALIZERS,
+    "cnn_activation": ACTIVATIONS,
 }
+_LAYERS = (
+    "policy_hidden_layer_sizes",
+    "value_hidden_layer_sizes",
+    "cnn_output_channels",
+    "cnn_kernel_size",
+    "cnn_stride",
+)
 
 
 def _check_ranges(config: Config) -> None:
@@ -126,7 +137,7 @@ def _check_ranges(config: Config) -> None:
         require(value is None or value >= 0, name, "0 or greater")
     for name in _FRACTION:
         require(0 <= getattr(config, name) <= 1, name, "between 0 and 1")
-    for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes"):
+    for name in _LAYERS:
         sizes = getattr(config, name)
         require(len(sizes) > 0 and min(sizes) > 0, name, "one or more sizes greater than 0, such as 32 32")
     delay = config.action_delay
@@ -207,7 +218,17 @@ def _check_combinations(config: Config) -> None:
         )
     if c.num_evals > MAX_EVALS:
         raise ConfigError(f"num_evals is {c.num_evals}, but {MAX_EVALS:,} evaluations are the most that can be kept")
+    _check_vision(c)
     _check_idle(c)
+
+
+def _check_vision(c: Config) -> None:
+    if c.vision and c.action_repeat != 1:
+        raise ConfigError(f"action_repeat is {c.action_repeat}, but must be 1 with vision = True, as in Brax")
+    lengths = {name: len(getattr(c, name)) for name in ("cnn_output_channels", "cnn_kernel_size", "cnn_stride")}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ConfigError(f"{told}, but all must have one number for each convolution, such as 16 32, 5 3 and 2 2")
 
 
 MAX_EVALS = 100_000  # each has a line in metrics.jsonl and a checkpoint
@@ -224,12 +245,29 @@ _ACTS_WITH = {
     "state_dependent_std": ("distribution_type", ("normal",)),
     "mean_clip_scale": ("distribution_type", ("normal",)),
     "mean_kernel_init_fn": ("distribution_type", ("normal",)),
+    "output_kernel_init_fn": ("distribution_type", ("tanh_normal",)),
+    "augment_pixels": ("vision", (True,)),
+    "pixel_encoder": ("vision", (True,)),
+    "shared_encoder": ("vision", (True,)),
+    "normalise_channels": ("vision", (True,)),
+    **{
+        name: ("vision", (True,))
+        for name in (
+            "cnn_output_channels cnn_kernel_size cnn_stride cnn_padding cnn_activation cnn_max_pool cnn_global_pool "
+            "cnn_kernel_init_fn"
+        ).split()
+    },
+    **{
+        f"{name}_kernel_init_scale": (f"{name}_kernel_init_fn", ("orthogonal",))
+        for name in ("policy_network", "value_network", "mean", "output", "cnn")
+    },
 }
 
 
 def _check_idle(c: Config) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(c)}
-    for name, (other, values) in _ACTS_WITH.items():
+    convolutions = [(name, ("pixel_encoder", ("cnn",))) for name in defaults if name.startswith("cnn_")]
+    for name, (other, values) in (*_ACTS_WITH.items(), *convolutions):
         value, found = getattr(c, name), getattr(c, other)
         if value != defaults[name] and found not in values:
             alternatives = " or ".join(repr(value) for value in values)

@@ -165,8 +165,48 @@ class Config:
     """Initialiser of the value network's weights."""
     mean_kernel_init_fn: str | None = None
     """Initialiser of the mean head's weights, if not the policy's (normal only)."""
+    policy_network_kernel_init_scale: float | None = None
+    """Scale of the policy's initialiser, if that is orthogonal; None is 1."""
+    value_network_kernel_init_scale: float | None = None
+    """Scale of the value network's initialiser, if that is orthogonal; None is 1."""
+    mean_kernel_init_scale: float | None = None
+    """Scale of the mean head's initialiser, if that is orthogonal; None is 1."""
+    output_kernel_init_fn: str | None = None
+    """Initialiser of the policy's last layer, if not the policy's (tanh_normal only)."""
+    output_kernel_init_scale: float | None = None
+    """Scale of the last layer's initialiser, if that is orthogonal; None is 1."""
     num_quantiles: int = 32
     """Outputs of the distributional critic."""
+
+    # Pixels
+    vision: bool = False
+    """Networks see the task's pixels/..., each view through an encoder, beside the vectors of their keys."""
+    augment_pixels: bool = False
+    """Every pass sees the pixels of each sequence shifted by up to 4, another amount in each pass."""
+    pixel_encoder: Literal["cnn", "resnet18"] = "cnn"
+    """What a view goes through: Brax's convolutions, or a ResNet18 with group normalisation."""
+    shared_encoder: bool = False
+    """Policy and value network have the same encoder, which learns from both; Brax's are separate."""
+    normalise_channels: bool = False
+    """Standardise each channel of each image; pixels have no running statistics."""
+    cnn_output_channels: tuple[int, ...] = (32, 64, 64)
+    """Channels of each convolution."""
+    cnn_kernel_size: tuple[int, ...] = (8, 4, 3)
+    """Side of each convolution's kernel, in pixels."""
+    cnn_stride: tuple[int, ...] = (4, 2, 1)
+    """Pixels by which each convolution's kernel moves on."""
+    cnn_padding: Literal["zeros", "valid"] = "zeros"
+    """Zeros around an image so that a convolution gives size / stride, or none, so that it shrinks by the kernel too."""
+    cnn_activation: str = "relu"
+    """Activation after each convolution."""
+    cnn_max_pool: bool = False
+    """Halve the maps after each convolution, by the largest of 2 x 2."""
+    cnn_global_pool: Literal["avg", "max", "none", "spatial_softmax"] = "avg"
+    """What becomes of the last maps: their mean, their largest values, all of them, or where they are large."""
+    cnn_kernel_init_fn: str = "lecun_normal"
+    """Initialiser of the convolutions."""
+    cnn_kernel_init_scale: float | None = None
+    """Scale of the convolutions' initialiser, if that is orthogonal; None is 1."""
 
     # Evaluation, logging, checkpoints
     num_evals: int = 1
