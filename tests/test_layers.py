@@ -30,6 +30,7 @@ ROOMS = (
     "torch_ppo.learning",
     "torch_ppo.exporting",
     "torch_ppo.running",
+    "torch_ppo.importing",
     "programs",  # what one runs or calls: the modules in front
 )
 FOLDERS = {

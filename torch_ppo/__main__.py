@@ -23,6 +23,8 @@ PROGRAMS = {
     "seeds": ("torch_ppo.seeds", "train with several seeds and settings; one table, one picture"),
     "tasks": ("torch_ppo.tasks", "list the tasks: sizes, time limits, configurations"),
     "export": ("torch_ppo.export", "write a run's policy as TorchScript, ONNX or others, checked: export RUN_FOLDER"),
+    "import_policy": ("torch_ppo.import_policy", "make a run of another trainer's policy: import_policy FILE OUT"),
+    "brax": ("torch_ppo.brax", "from and to checkpoints of Brax: brax import FOLDER OUT, brax export RUN OUT"),
     "dialects": ("torch_ppo.dialects.__main__", "translate settings from and to other libraries' words"),
     "completion": ("torch_ppo.completion", "print a script for the shell, so that Tab completes: completion bash"),
 }

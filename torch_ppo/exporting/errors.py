@@ -41,9 +41,9 @@ def check_zip(path: Path) -> None:
         raise damaged(path)
 
 
-def optional_package(name: str, purpose: str) -> ModuleType:
-    """An optional package; ExportError with the line that installs it."""
+def optional_package(name: str, purpose: str, *, extra: str = "onnx") -> ModuleType:
+    """An optional package; ExportError with the line that installs it, as one of our extras."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ExportError(f"{purpose} needs the package {error.name}: pip install '.[onnx]'") from None
+        raise ExportError(f"{purpose} needs the package {error.name}: pip install '.[{extra}]'") from None

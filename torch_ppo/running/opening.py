@@ -155,6 +155,11 @@ def _resume(
         config = arguments.settings.checked()
         notes = [f"note: {folder.path} has no checkpoint yet; the run begins at its beginning"]
     else:
+        if "optimizer" not in saved:
+            raise CheckpointError(
+                f"{path} is of an imported policy, without optimizer and episodes, so that nothing can be resumed; "
+                f"--config {folder.path} --restore-checkpoint-path {folder.path} trains on from it"
+            )
         config = _config_to_resume(arguments, saved)
         _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
     _refuse_writing_elsewhere(folder, config, trusted=arguments.trust)

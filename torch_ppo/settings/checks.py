@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Literal
 
 from torch_ppo.errors import ConfigError, did_you_mean
@@ -262,6 +263,12 @@ _ACTS_WITH = {
         for name in ("policy_network", "value_network", "mean", "output", "cnn")
     },
 }
+
+
+def without_idle(values: Mapping[str, object]) -> dict[str, object]:
+    """All of a configuration's settings by name, without those that would be refused because they lie idle."""
+    acting = {name for name, (other, wanted) in _ACTS_WITH.items() if values[other] in wanted}
+    return {name: value for name, value in values.items() if name not in _ACTS_WITH or name in acting}
 
 
 def _check_idle(c: Config) -> None:

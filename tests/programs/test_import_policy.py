@@ -1,0 +1,136 @@
+"""An imported policy is a run: it is played, evaluated, exported and trained on; what does not fit is refused in a line."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from torch_ppo import brax, evaluate, export, import_policy, load_policy, train
+from torch_ppo.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+TINY = "--num-timesteps 320 --num-envs 8 --batch-size 8 --num-minibatches 2 --episode-length 20 --num-eval-envs 4"
+
+
+def run(monkeypatch, module, line):
+    monkeypatch.setattr(sys, "argv", ["program", *line.split()])
+    module.main()
+
+
+def refusal(monkeypatch, capsys, module, line):
+    """What the program says, one line, as it ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, module, line)
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ")
+    return said
+
+
+class Agent(nn.Module):
+    """CleanRL's, for cart-pole: 5 numbers, 1 action."""
+
+    def __init__(self, observations=5):
+        super().__init__()
+        torch.manual_seed(0)
+        self.critic = nn.Sequential(nn.Linear(observations, 6), nn.Tanh(), nn.Linear(6, 1))
+        self.actor_mean = nn.Sequential(nn.Linear(observations, 6), nn.Tanh(), nn.Linear(6, 1))
+        self.actor_logstd = nn.Parameter(torch.full((1, 1), -0.5))
+
+
+@pytest.fixture
+def cleanrl(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    agent = Agent()
+    torch.save(agent.state_dict(), "agent.pt")
+    return agent
+
+
+def test_a_run_to_go_on_with(cleanrl, monkeypatch, capsys):
+    run(monkeypatch, import_policy, "agent.pt theirs --env cartpole")
+    printed = capsys.readouterr()
+    assert "policy of cleanrl, state 5 -> 1, checked" in printed.out and "--activation" in printed.err
+    observation = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    policy = load_policy("theirs")
+    torch.testing.assert_close(policy(observation), cleanrl.actor_mean(observation).detach(), atol=1e-6, rtol=1e-5)
+    assert policy.actuators == ("slide",)
+    before = evaluate("theirs", episodes=4, episode_length=30)
+    run(monkeypatch, export, "theirs")
+    after = evaluate("theirs/policy.pt", "cartpole", episodes=4, episode_length=30)
+    torch.testing.assert_close(after.returns, before.returns, rtol=1e-4, atol=1e-4)
+    line = f"--config theirs --restore-checkpoint-path theirs --env cartpole {TINY} --run-dir mine --learning-rate 1e-12"
+    run(monkeypatch, train, line)
+    torch.testing.assert_close(load_policy("mine")(observation), policy(observation), rtol=0.0, atol=1e-6)
+
+
+def test_not_resumed(cleanrl, monkeypatch, capsys):
+    run(monkeypatch, import_policy, "agent.pt theirs --env cartpole")
+    capsys.readouterr()
+    assert "--restore-checkpoint-path theirs" in refusal(monkeypatch, capsys, train, "--resume theirs")
+
+
+def test_settings_move_in_with_it(cleanrl, monkeypatch, tmp_path):
+    """Those of the trainer's own configuration; where it and the checkpoint differ, the networks are the checkpoint's."""
+    (tmp_path / "args.txt").write_text("--gamma 0.9 --num_envs 4 --num_steps 64 --num_minibatches 4")
+    run(monkeypatch, import_policy, "agent.pt theirs --config args.txt --dialect cleanrl")
+    config = load_policy("theirs").config
+    assert (config.discounting, config.num_envs) == (0.9, 4)
+    assert (config.policy_hidden_layer_sizes, config.distribution_type, config.activation) == ((6,), "normal", "tanh")
+    run(monkeypatch, import_policy, "agent.pt others --config cartpole_cpu --activation elu")
+    config = load_policy("others").config
+    assert (config.entropy_cost, config.activation, config.env) == (2e-2, "elu", "cartpole")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("agent.pt theirs --env reacher_easy", "it observes"),
+        ("nowhere.pt theirs", "there is no checkpoint nowhere.pt"),
+        ("agent.pt theirs --from sb3", "whole model of Stable-Baselines3"),
+        ("agent.pt theirs --from rsl_rl", "no checkpoint of rsl_rl"),
+        ("agent.pt theirs --activation relu6", "relu6"),
+        ("agent.pt theirs --dialect cleanrl", "--config"),
+        ("agent.pt agent.pt", "is a file"),
+        ("agent.pt theirs --normalizer nowhere.npz", "nowhere.npz"),
+        ("agent.pt theirs --env no_task", "no_task"),
+    ],
+)
+def test_refused(cleanrl, monkeypatch, capsys, tmp_path, line, says):
+    assert says in refusal(monkeypatch, capsys, import_policy, line)
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_a_checkpoint_of_ours(cleanrl, monkeypatch, capsys):
+    run(monkeypatch, import_policy, "agent.pt theirs")
+    capsys.readouterr()
+    assert "already" in refusal(monkeypatch, capsys, import_policy, "theirs/checkpoints/best.pt others")
+    assert "not empty" in refusal(monkeypatch, capsys, import_policy, "agent.pt theirs")
+
+
+def test_brax_without_orbax(cleanrl, monkeypatch, capsys, tmp_path):
+    """Both ways say what to install, and leave nothing."""
+    for name in ("orbax", "orbax.checkpoint"):
+        monkeypatch.setitem(sys.modules, name, None)
+    run(monkeypatch, import_policy, "agent.pt theirs")
+    capsys.readouterr()
+    assert "pip install '.[brax]'" in refusal(monkeypatch, capsys, brax, "export theirs written")
+    assert not (tmp_path / "written").exists()
+    (tmp_path / "1000").mkdir()
+    (tmp_path / "1000" / "_METADATA").touch()
+    assert "pip install '.[brax]'" in refusal(monkeypatch, capsys, brax, "import 1000 others")
+    assert "import_policy" in refusal(monkeypatch, capsys, brax, "import 1000 others --from sb3")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_to_brax_and_back(cleanrl, monkeypatch, capsys):
+    pytest.importorskip("orbax.checkpoint", reason="Brax's checkpoints are an optional extra")
+    run(monkeypatch, train, f"--env cartpole {TINY} --run-dir ours")
+    run(monkeypatch, brax, "export ours written")
+    run(monkeypatch, brax, "import written back --env cartpole")
+    observation = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    ours, back = load_policy("ours"), load_policy("back")
+    torch.testing.assert_close(back(observation), ours(observation), rtol=0.0, atol=1e-6)
+    assert back.env_steps == ours.env_steps
+    with pytest.raises(UserError, match="there already"):
+        brax.export_to_brax(__import__("pathlib").Path("ours"), __import__("pathlib").Path("written"))

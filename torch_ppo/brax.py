@@ -1,0 +1,69 @@
+"""From and to Brax: a PPO checkpoint of Brax as a run of ours, and a run's policy as a checkpoint that Brax loads.
+
+    python -m torch_ppo.brax import checkpoints/000050000000 runs/theirs --env cartpole
+    python -m torch_ppo.brax export runs/cartpole-... checkpoints
+
+Both need Orbax, the extra brax: pip install '.[brax]'. docs/import.md has more.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from torch_ppo.command import called, reader_may_leave
+from torch_ppo.errors import user_errors
+from torch_ppo.import_policy import ImportArguments, import_policy
+from torch_ppo.importing import brax, orbax_folder
+from torch_ppo.importing.imported import ForeignError
+from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.disk import check_folder
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a run's networks and normalizer as a checkpoint of Brax's PPO."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, or a checkpoint file."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder of checkpoints; the new one in it is named by its env steps, as Brax's are."""
+    checkpoint: str = "best"
+    """Which checkpoint of the run folder: best or last."""
+
+
+def export_to_brax(run: Path, out: Path, *, checkpoint: str = "best") -> Path:
+    """Writes the checkpoint's folder, and returns it. ForeignError for what Brax lacks, or a folder that is there."""
+    saved = load_checkpoint(find_checkpoint(run, checkpoint))
+    config, agent = config_of(saved), agent_from_checkpoint(saved)
+    params, network = brax.write(agent, config, saved["observation_sizes"], saved["action_dim"])
+    path = out / f"{saved['env_steps']:012d}"
+    check_folder(out, "OUT")
+    if path.exists():
+        raise ForeignError(f"{path} is there already; a new folder would work")
+    orbax_folder.write(path, params, network)
+    return path
+
+
+Arguments = (
+    Annotated[ImportArguments, tyro.conf.subcommand("import")]
+    | Annotated[ExportArguments, tyro.conf.subcommand("export")]
+)  # fmt: skip
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.brax`."""
+    with reader_may_leave(), user_errors():
+        arguments = tyro.cli(Arguments, prog=called("brax"), description=__doc__)
+        if isinstance(arguments, ExportArguments):
+            path = export_to_brax(arguments.run, arguments.out, checkpoint=arguments.checkpoint)
+            print(f"{path}: a checkpoint that brax.training.agents.ppo.checkpoint.load_policy reads")
+            return
+        if arguments.trainer not in (None, "brax"):
+            raise ForeignError(f"--from {arguments.trainer} is for {called('import_policy')}")
+        import_policy(arguments, trainer="brax")
+
+
+if __name__ == "__main__":
+    main()

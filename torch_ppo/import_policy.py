@@ -1,0 +1,152 @@
+"""Import: another trainer's policy becomes a run of ours, to play, export, evaluate and train on.
+
+    python -m torch_ppo.import_policy model_1500.pt runs/theirs --config agent.yaml --dialect rsl_rl --env my_robot.py:Walk
+    python -m torch_ppo.import_policy ppo_ant.zip runs/theirs --normalizer vecnormalize.pkl --trust
+    python -m torch_ppo.import_policy checkpoints/000050000000 runs/theirs        # Brax; needs the extra brax
+
+What was made is compared with the original's own layers. docs/import.md has the formats.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from torch_ppo.command import called, reader_may_leave
+from torch_ppo.dialects import propose_dialect, read_dialect
+from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.errors import ConfigError, user_errors
+from torch_ppo.importing.imported import TOLERANCE, ForeignError, Imported, agent_of, check_agent, checkpoint_of
+from torch_ppo.importing.reading import Given, read
+from torch_ppo.running.acting import make_env
+from torch_ppo.running.checkpoint import save_checkpoint
+from torch_ppo.running.environment import remember
+from torch_ppo.running.fit import task_misfit
+from torch_ppo.running.folder import RunFolder
+from torch_ppo.settings.checks import without_idle
+from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import read_config
+from torch_ppo.simulation.scaling import to_plain
+
+
+@dataclass(frozen=True)
+class ImportArguments:
+    """Make a run folder of another trainer's checkpoint, checked against the original's layers."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Brax: a folder of Orbax, or a pickle of save_params. RSL-RL: model_*.pt. SB3: a .zip. CleanRL: a state dict."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Run folder to make."""
+    trainer: Annotated[Literal["brax", "rsl_rl", "sb3", "cleanrl"] | None, tyro.conf.arg(name="from")] = None
+    """Whose it is; by default as its content says."""
+    env: str | None = None
+    """Task that it acts in."""
+    config: str | None = None
+    """Settings to train on with: a shipped name, a file, a run folder. What the checkpoint decides counts before them."""
+    dialect: str | None = None
+    """Whose words --config is in, for example rsl_rl; by default ours."""
+    activation: str | None = None
+    """Of the hidden layers, where the checkpoint does not say: swish (Brax), elu (RSL-RL), tanh (SB3, CleanRL) by default."""
+    normalizer: Path | None = None
+    """Statistics of the observation that the checkpoint lacks: VecNormalize's pickle, or an .npz with mean, var, count."""
+    trust: bool = False
+    """Read pickles. Arrays are rebuilt; other code in them is not run."""
+
+
+def settings_given(arguments: ImportArguments) -> dict[str, object]:
+    """The settings of --config, by field."""
+    if arguments.config is None:
+        if arguments.dialect is not None:
+            raise ConfigError(f"--dialect {arguments.dialect} says how to read a file; name the file with --config")
+        return {}
+    if arguments.dialect is not None:
+        reading = read_dialect(arguments.config, arguments.dialect)
+        print(reading, file=sys.stderr)
+        return dict(reading.settings)
+    if (proposal := propose_dialect(arguments.config)) is not None:
+        raise ConfigError(proposal)
+    return read_config(arguments.config)
+
+
+def config_of_import(imported: Imported, given: Mapping[str, object], env: str) -> Config:
+    """The configuration of the new run: what is given, and before it what the checkpoint decides."""
+    values = {"num_timesteps": max(1, imported.env_steps), **given, **imported.settings, "env": env}
+    values |= {"restore_checkpoint_path": None, "save_checkpoint_path": None}
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    return Config(**without_idle({**defaults, **values}))  # what was given may be of other networks
+
+
+def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, int], dict | None]:
+    """The observations of the task, by key, and what it makes of actions; ForeignError where the policy does not fit it."""
+    live = make_env(env, 1, action_repeat=config.action_repeat)
+    sizes, theirs = live.observation_sizes, imported.observation_sizes
+    (only,) = sizes if len(sizes) == 1 else (None,)
+    if len(theirs) == 1 and only is not None:  # of one there is no choice, whatever it is called
+        theirs = {only: next(iter(theirs.values()))}
+    missing = {key: size for key, size in theirs.items() if sizes.get(key) != size}
+    if missing or live.action_dim != imported.action_dim:
+        misfit = task_misfit((theirs, imported.action_dim), (sizes, live.action_dim), Path(env).name)
+        raise ForeignError(f"it does not fit: {'; '.join(misfit)}")
+    scaling = live.scaling()
+    return sizes, None if scaling is None else to_plain(scaling, live.physics.model)
+
+
+def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> None:
+    """Writes the run folder, and prints what was found. ForeignError where the checkpoint has no counterpart.
+
+    trainer:  whose it is, where the arguments do not say
+    """
+    given = settings_given(arguments)
+    env = canonical_name(arguments.env or str(given.get("env", "")))
+    if ":" in env and arguments.env is None:
+        raise ConfigError(
+            f"{arguments.config} names a task of its own, {env}, whose code would run; --env {env} allows it"
+        )
+    task = make_task(env) if env else None
+    said = Given(given, arguments.activation, arguments.normalizer, arguments.trust)
+    trainer, imported = read(arguments.checkpoint, arguments.trainer or trainer, said)
+    config = config_of_import(imported, given, env)
+    agent = agent_of(imported, config)
+    largest = check_agent(agent, imported)
+    checkpoint = checkpoint_of(imported, config, agent)
+    checkpoint["imported"] = {"from": trainer, "file": arguments.checkpoint.name}
+    if env:
+        checkpoint["observation_sizes"], checkpoint["controls"] = fit_task(imported, config, env)
+        if len(imported.observation_sizes) == 1 and (key := next(iter(checkpoint["observation_sizes"]))) != "state":
+            checkpoint["agent"] = {
+                name.replace("normalizer.state.", f"normalizer.{key}."): x for name, x in checkpoint["agent"].items()
+            }
+    folder = RunFolder.for_new_run(arguments.out, config)
+    folder.create(config)
+    try:
+        save_checkpoint(checkpoint, folder.checkpoints / "best.pt", folder.checkpoints / "last.pt")
+        if task is not None:
+            remember(folder.path, env, task)
+    finally:
+        folder.close()
+    for note in imported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    seen = ", ".join(f"{key} {size}" for key, size in imported.observation_sizes.items())
+    print(
+        f"{arguments.out}: policy of {trainer}, {seen} -> {imported.action_dim}, checked: largest difference from its own "
+        f"layers {largest:.1g} of {TOLERANCE:g} allowed"
+    )
+    task_option = "" if env else " --env TASK"
+    print(
+        f"to train on: {called('train')} --config {arguments.out} --restore-checkpoint-path {arguments.out}{task_option} "
+        "--num-timesteps N"
+    )
+
+
+def main() -> None:
+    """The program `python -m torch_ppo.import_policy`."""
+    with reader_may_leave(), user_errors():
+        import_policy(tyro.cli(ImportArguments, prog=called("import_policy")))
+
+
+if __name__ == "__main__":
+    main()
