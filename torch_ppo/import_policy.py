@@ -49,6 +49,8 @@ class ImportArguments:
     """Settings to train on with: a shipped name, a file, a run folder. What the checkpoint decides counts before them."""
     dialect: str | None = None
     """Whose words --config is in, for example rsl_rl; by default ours."""
+    num_envs: int | None = None
+    """Of --config, where it does not say, as RSL-RL's."""
     activation: str | None = None
     """Of the hidden layers, where the checkpoint does not say: swish (Brax), elu (RSL-RL), tanh (SB3, CleanRL) by default."""
     normalizer: Path | None = None
@@ -59,12 +61,14 @@ class ImportArguments:
 
 def settings_given(arguments: ImportArguments) -> dict[str, object]:
     """The settings of --config, by field."""
+    if arguments.num_envs is not None and arguments.dialect is None:
+        raise ConfigError("--num-envs is for a --config in another --dialect that does not say; train takes its own")
     if arguments.config is None:
         if arguments.dialect is not None:
             raise ConfigError(f"--dialect {arguments.dialect} says how to read a file; name the file with --config")
         return {}
     if arguments.dialect is not None:
-        reading = read_dialect(arguments.config, arguments.dialect)
+        reading = read_dialect(arguments.config, arguments.dialect, num_envs=arguments.num_envs)
         print(reading, file=sys.stderr)
         return dict(reading.settings)
     if (proposal := propose_dialect(arguments.config)) is not None:

@@ -59,7 +59,9 @@ def test_a_run_to_go_on_with(cleanrl, monkeypatch, capsys):
     run(monkeypatch, export, "theirs")
     after = evaluate("theirs/policy.pt", "cartpole", episodes=4, episode_length=30)
     torch.testing.assert_close(after.returns, before.returns, rtol=1e-4, atol=1e-4)
-    line = f"--config theirs --restore-checkpoint-path theirs --env cartpole {TINY} --run-dir mine --learning-rate 1e-12"
+    line = (
+        f"--config theirs --restore-checkpoint-path theirs --env cartpole {TINY} --run-dir mine --learning-rate 1e-12"
+    )
     run(monkeypatch, train, line)
     torch.testing.assert_close(load_policy("mine")(observation), policy(observation), rtol=0.0, atol=1e-6)
 
