@@ -201,6 +201,8 @@ def test_what_brax_lacks():
     agent = make_trained_agent("tanh_normal")
     with pytest.raises(ForeignError, match="normalizer_clip"):
         brax.write(agent, Config(num_timesteps=1, normalize_observations=True, normalizer_clip=5.0), {"state": 5}, 2)
+    with pytest.raises(ForeignError, match="vision"):
+        brax.write(agent, Config(num_timesteps=1, vision=True), {"state": 5}, 2)
     agent.policy = torch.nn.Linear(5, 2)
     with pytest.raises(ForeignError, match="make_ppo_networks"):
         brax.write(agent, Config(num_timesteps=1), {"state": 5}, 2)

@@ -221,7 +221,7 @@ def _refuse_pixels(network: Tree | None, sizes: Mapping[str, int]) -> None:
     observed = network.get("observation_size") if network else None
     if isinstance(observed, dict) and (more := sorted(observed.keys() - sizes.keys())):
         raise ForeignError(
-            f"it observes {', '.join(more)}, of which there are no statistics: pixels have no counterpart"
+            f"it observes {', '.join(more)}, of which there are no statistics: policies of pixels are not imported"
         )
 
 
@@ -347,6 +347,8 @@ def write(agent: Agent, config: Config, observation_sizes: Mapping[str, int], ac
     """
     if config.layer_norm:
         raise ForeignError("layer_norm = true has no counterpart in Brax's make_ppo_networks")
+    if config.vision:
+        raise ForeignError("policies that see pixels (vision = true) are not written; those of make_ppo_networks are")
     if config.normalizer_clip is not None:
         raise ForeignError(f"normalizer_clip = {config.normalizer_clip:g} has no counterpart in Brax")
     trees: tuple[dict, dict] = ({}, {})
