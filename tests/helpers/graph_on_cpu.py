@@ -98,6 +98,7 @@ def record_on_cpu(
         with (
             mock.patch.object(WarpPhysics, "step", as_one(WarpPhysics.step)),
             mock.patch.object(WarpPhysics, "forward", as_one(WarpPhysics.forward)),
+            mock.patch.object(WarpPhysics, "render", as_one(WarpPhysics.render)),
             mock.patch.object(WarpPhysics, "compute_constants", as_one(WarpPhysics.compute_constants)),
             recorder,
         ):

@@ -23,6 +23,7 @@ from torch_ppo.simulation.dry_step import Found, as_observation, as_reward
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.task import Task
+from torch_ppo.simulation.views import View
 
 META = torch.device("meta")
 
@@ -42,6 +43,14 @@ class MetaPhysics:
         self.qfrc_applied, self.xfrc_applied = zeros(model.nv), zeros(model.nbody, 6)
         self.overflow = zeros(dtype=torch.int32)
         self._sensors = sensor_slices(model)
+
+    def set_views(self, views: Mapping[str, View]) -> None:
+        self.pictures = {
+            name: torch.zeros(self.num_envs, view.height, view.width, view.channels, device=META, dtype=torch.uint8)
+            for name, view in views.items()
+        }
+
+    def render(self) -> None: ...
 
     def step(self, num_substeps: int) -> None: ...
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from torch_ppo.simulation.engines import make_physics
-from torch_ppo.simulation.model_fields import EVERYWHERE, ONLY_MUJOCO
+from torch_ppo.simulation.model_fields import EVERYWHERE, ONLY_MUJOCO, SEEN
 from torch_ppo.simulation.physics import PhysicsError
 
 CPU = torch.device("cpu")
@@ -281,7 +281,7 @@ def test_each_world_is_as_if_compiled_at_its_values(compared):
 
 
 # What only pictures or sleeping use, and what says that there may be some: it may also be there where it is 0.
-UNUSED = {"dof_length", "jnt_actuatorid", "tendon_actuatorid", "light_pos0", "light_poscom0", "light_dir0"}
+UNUSED = {"dof_length", "jnt_actuatorid", "tendon_actuatorid"}
 
 
 def test_warp_has_what_it_makes_of_the_compiled_model(compared):
@@ -346,6 +346,7 @@ def test_the_page_lists_them():
         listed[engine.strip()] |= set(re.findall("`([a-z_0]+)`", names))
     assert listed["both"] >= EVERYWHERE and listed["C MuJoCo"] >= ONLY_MUJOCO
     assert not listed["both"] & ONLY_MUJOCO
+    assert set(re.findall("`([a-z_0]+)`", page.partition("| seen |")[2].partition("\n")[0])) == SEEN
 
 
 @pytest.mark.parametrize("engine", ["mujoco", "warp"])

@@ -10,6 +10,7 @@ import torch
 from tests.helpers.ball import DISTANCE, RADIUS, SIZE, BallTask, column, seen_column
 from torch_ppo import Task, UserError, View
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.model_fields import SEEN
 from torch_ppo.simulation.mujoco_views import MujocoViews
 from torch_ppo.simulation.views import ViewError
 
@@ -263,6 +264,104 @@ def test_the_same_seed_gives_the_same_pictures():
 
     assert torch.equal(pictures(True), pictures(True))
     assert torch.equal(pictures(True), pictures(False))
+
+
+LIT = """
+<mujoco>
+  <asset><material name="shiny" rgba="0.6 0.5 0.4 1" specular="0.5" shininess="0.3" emission="0.1"/></asset>
+  <visual><headlight active="0"/></visual>
+  <worldbody>
+    <light name="spot" type="spot" pos="0 -2 3" dir="0 0.5 -1" cutoff="40" exponent="8" ambient="0.1 0.1 0.1"
+      diffuse="0.5 0.5 0.5" specular="0.3 0.3 0.3"/>
+    <camera name="front" pos="0 -3 1" xyaxes="1 0 0 0 0.3 1" fovy="50"/>
+    <geom type="plane" size="2 2 0.1" rgba="0.4 0.6 0.7 1"/>
+    <geom type="box" size="0.4 0.4 0.4" pos="0.3 0 0.4" material="shiny"/>
+    <body pos="-0.8 0 0.6">
+      <joint name="slide" type="slide" axis="1 0 0"/><geom size="0.3" material="shiny"/>
+      <light name="follower" mode="trackcom" pos="0 -1 0.5" dir="0 1 -0.5" diffuse="0.4 0.3 0.2"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="slide"/></actuator>
+</mujoco>
+"""
+# Fields that one cannot make 0.7 times as large.
+OTHERWISE = {"light_dir": torch.tensor([[0.3, 0.5, -0.9], [0.2, 1.0, -0.5]])}
+
+
+class LitTask(SceneTask):
+    """Scene and per-world values of one field: those of the model, and others."""
+
+    def __init__(self, field=None, **view):
+        super().__init__(**{"camera": "front", "samples": 1, **view})
+        self.field, self.other = field, None
+
+    def make_model(self):
+        return mujoco.MjModel.from_xml_string(LIT)
+
+    def values(self):
+        nominal = torch.as_tensor(getattr(self.make_model(), self.field), dtype=torch.float32)
+        if self.field in OTHERWISE:
+            other = torch.nn.functional.normalize(OTHERWISE[self.field], dim=-1)
+        else:
+            other = nominal * 0.7
+        if self.field == "geom_size":
+            other[0] = nominal[0]  # OpenGL draws a plane as the nominal model has it
+        return torch.stack([nominal, other])
+
+    def randomize(self, physics, generator):
+        return {self.field: self.values()}
+
+    def randomize_episode(self, physics, generator):
+        return {self.field: self.values()}
+
+
+def compiled_with(field, value):
+    """A task whose model has these values for all worlds."""
+
+    class Compiled(LitTask):
+        def make_model(self):
+            model = super().make_model()
+            getattr(model, field)[:] = value
+            mujoco.mj_setConst(model, mujoco.MjData(model))
+            return model
+
+    return Compiled()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("when", ["for good", "episode"])
+@pytest.mark.parametrize("field", sorted(SEEN | {"cam_pos", "geom_size"}))
+def test_what_worlds_have_of_their_own_is_seen(engine, when, field):
+    """Each world as a model that has its values for all, at the place where it is."""
+    task = LitTask(field)
+    if engine == "warp" and when == "episode" and field in ("light_pos", "light_dir"):
+        with pytest.raises(UserError, match=r"light_\w+0.* follow"):
+            make_env(task, 2, engine, randomize_episode=True)
+        return
+    options = {"randomization_fn": task.randomize} if when == "for good" else {"randomize_episode": True}
+    env = make_env(task, 2, engine, **options)
+    for i in range(7):
+        env.step(push(env, i))
+    nominal, other = env.observation[KEY]
+    expected = []
+    for value, place in zip(task.values(), env.physics.qpos, strict=True):
+        alone = make_env(compiled_with(field, value.numpy()), 1, engine)
+        alone.physics.qpos.copy_(place[None])
+        alone.physics.render()
+        expected.append(alone.physics.pictures["front"][0])
+    for found, picture in zip((nominal, other), expected, strict=True):
+        assert ((found.int() - picture).abs() > 2).float().mean() < 0.01
+    alone.physics.qpos.copy_(env.physics.qpos[1:])
+    plain = make_env(LitTask("geom_rgba"), 1, engine)
+    plain.physics.qpos.copy_(env.physics.qpos[1:])
+    plain.physics.render()
+    assert not torch.equal(plain.physics.pictures["front"][0], other)
+
+
+def test_rays_of_their_own_have_one_sample():
+    with pytest.raises(UserError, match=r"samples = 2.*cam_fovy.*samples = 1"):
+        task = LitTask("cam_fovy", samples=2)
+        make_env(task, 2, randomization_fn=task.randomize)
 
 
 MISTAKES = {

@@ -3,10 +3,12 @@
 Held by `tests/simulation/test_model_fields.py`, which compares every one of them with models compiled at its values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import mujoco
 import numpy as np
+
+from torch_ppo.simulation.views import NO_VIEWS, View
 
 # Fields that a step reads, and that both engines can have once per world.
 EVERYWHERE = frozenset(
@@ -28,6 +30,12 @@ EVERYWHERE = frozenset(
     for name in names.split()
 ) | {"qpos0", "qpos_spring"}
 
+# Fields that only pictures show, for tasks whose policies see some: colours, lights, a camera's angle of view.
+SEEN = frozenset(
+    "geom_rgba mat_rgba mat_emission mat_specular mat_shininess light_pos light_dir light_ambient light_diffuse "
+    "light_specular light_cutoff light_exponent cam_fovy".split()
+)
+
 # MuJoCo Warp has these once for all worlds.
 ONLY_MUJOCO = frozenset({"geom_fluid", "hfield_data", "sensor_cutoff", "site_size"})
 
@@ -37,7 +45,7 @@ READ_BY_SET_CONST = frozenset(
     "dof_armature geom_size geom_pos geom_quat geom_margin geom_gap geom_surfacevel geom_adhesion geom_fluid site_pos "
     "site_quat cam_pos cam_quat pair_adhesion eq_data tendon_stiffness tendon_stiffnesspoly tendon_damping "
     "tendon_dampingpoly tendon_armature actuator_cranklength actuator_gear actuator_armature actuator_damping "
-    "actuator_dampingpoly".split()
+    "actuator_dampingpoly light_pos light_dir".split()
 )
 
 # What `mj_setConst` computes from others, a step reads, and MuJoCo Warp can have once per world: from which ones.
@@ -50,6 +58,9 @@ DERIVED = {
     "cam_pos0": "cam_pos",
     "cam_poscom0": "cam_pos",
     "cam_mat0": "cam_quat",
+    "light_pos0": "light_pos",
+    "light_poscom0": "light_pos",
+    "light_dir0": "light_dir",
     "eq_data": "body_pos",
     "tendon_length0": "site_pos",
     "tendon_invweight0": "body_mass",
@@ -83,7 +94,7 @@ SWITCHED = {
 # Masses, lengths and the like.
 NOT_NEGATIVE = frozenset(
     "body_mass body_inertia dof_armature dof_damping dof_frictionloss geom_size geom_friction pair_friction tendon_armature "
-    "tendon_frictionloss site_size".split()
+    "tendon_frictionloss site_size geom_rgba mat_rgba light_ambient light_diffuse light_specular cam_fovy".split()
 )
 
 _KINDS = {
@@ -95,10 +106,15 @@ _KINDS = {
 }
 
 
-def why_not(name: str, engine: str) -> str | None:
-    """Why the field cannot differ between worlds on an engine, to follow "randomisation gives ..., "; None if it can."""
-    if name in EVERYWHERE or (name in ONLY_MUJOCO and engine == "mujoco"):
+def why_not(name: str, engine: str, views: Mapping[str, View] = NO_VIEWS) -> str | None:
+    """Why the field cannot differ between worlds on an engine, to follow "randomisation gives ..., "; None if it can.
+
+    views:  what the task's policy sees
+    """
+    if name in EVERYWHERE or (name in ONLY_MUJOCO and engine == "mujoco") or (name in SEEN and views):
         return None
+    if name in SEEN:
+        return "which only pictures show, and the task has no views, which its policy would see"
     if name in ONLY_MUJOCO:
         return "of which MuJoCo Warp has one for all worlds; physics = mujoco takes it"
     if name in DERIVED:
@@ -112,7 +128,7 @@ def why_not(name: str, engine: str) -> str | None:
     if name.startswith(("mesh_", "flex", "hfield_", "oct_", "wrap_", "bvh_", "skin_")):
         return "which is compiled into the model's structure; a task per variant would work"
     if name.startswith(("mat_", "light_", "tex_", "cam_")) or name.endswith(("_rgba", "_width", "_size")):
-        return "which only pictures show, and they show the nominal model"
+        return "which only pictures show, and of which they show the nominal model's"
     return "which no step reads"
 
 
@@ -159,8 +175,11 @@ def without_effect(model: mujoco.MjModel, field: str, values: np.ndarray) -> Ite
         yield f"{found} is free and has no position; leave that one as it is"
 
 
-def constants_read(model: mujoco.MjModel) -> set[str]:
-    """Those of `DERIVED` that a step of this model reads: not all have a muscle, or a sensor of a camera that follows."""
+def constants_read(model: mujoco.MjModel, views: Mapping[str, View] = NO_VIEWS) -> set[str]:
+    """Those of `DERIVED` that a step of this model reads, or a picture of its `views`.
+
+    Not all have a muscle, a sensor or a view of a camera that follows, or lights that do.
+    """
     read = set(DERIVED)
     muscle = (int(mujoco.mjtGain.mjGAIN_MUSCLE), int(mujoco.mjtBias.mjBIAS_MUSCLE))
     if not ((model.actuator_gaintype == muscle[0]) | (model.actuator_biastype == muscle[1])).any():
@@ -168,13 +187,21 @@ def constants_read(model: mujoco.MjModel) -> set[str]:
     following = np.flatnonzero(model.cam_mode != mujoco.mjtCamLight.mjCAMLIGHT_FIXED)
     camera = int(mujoco.mjtObj.mjOBJ_CAMERA)
     seen = {*model.sensor_objid[model.sensor_objtype == camera], *model.sensor_refid[model.sensor_reftype == camera]}
+    seen |= {model.camera(view.camera).id for view in views.values()}
     if not seen & set(following):
         read -= {"cam_pos0", "cam_poscom0", "cam_mat0"}
+    if not views or (model.light_mode == mujoco.mjtCamLight.mjCAMLIGHT_FIXED).all():
+        read -= {"light_pos0", "light_poscom0", "light_dir0"}
     return read
 
 
 def why_not_per_episode(
-    model: mujoco.MjModel, field: str, values: np.ndarray, follow: set[str], engine: str
+    model: mujoco.MjModel,
+    field: str,
+    values: np.ndarray,
+    follow: set[str],
+    engine: str,
+    views: Mapping[str, View] = NO_VIEWS,
 ) -> str | None:
     """Why an accepted field cannot be new in every episode, to follow "randomisation gives ..., "; None if it can.
 
@@ -186,7 +213,7 @@ def why_not_per_episode(
     if engine == "mujoco":
         return None
     instead = "Task.randomize gives each world one for good, and physics = mujoco takes it in every episode"
-    missing = sorted((follow & constants_read(model)) - FOLLOWED_ON_WARP.get(field, frozenset()))
+    missing = sorted((follow & constants_read(model, views)) - FOLLOWED_ON_WARP.get(field, frozenset()))
     if field in ("body_pos", "body_quat", "jnt_pos", "jnt_axis"):  # `warp_constants` takes the pose at rest as it was
         missing = missing or ["the pose at rest"]
     if missing:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, check_episode_fields, check_fields, set_fields, world_models
-from torch_ppo.simulation.views import View, check_views
+from torch_ppo.simulation.views import NO_VIEWS, View, check_views
 from torch_ppo.simulation.world_fields import WorldFields
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
@@ -118,7 +118,8 @@ class MujocoPhysics:
         self._fields = WorldFields(model, num_envs, device)
         self._in_models: dict[str, Tensor] = {}  # what `_models` have of the fields that vary
         self._buffers: dict[int, Buffers] = {}
-        self._views = None
+        self._drawing = None
+        self.views: Mapping[str, View] = NO_VIEWS
         self.pictures: dict[str, Tensor] = {}
         self._use_threads(1)
         self._threads_chosen = False
@@ -214,18 +215,19 @@ class MujocoPhysics:
         from torch_ppo.simulation.mujoco_views import MujocoViews  # OpenGL, which others do not need
 
         check_views(views, self.model)
-        self._views = MujocoViews(self.model, views, self.num_envs)
-        self.pictures = self._views.pictures
+        self.views = dict(views)
+        self._drawing = MujocoViews(self.model, views, self.num_envs)
+        self.pictures = self._drawing.pictures
 
     def render(self) -> None:
         self._follow_fields()
         data = self._datas[0]
-        self._views.begin()
+        self._drawing.begin()
         for world, model in enumerate(self._models):
             self._put(data, world)
             for follow in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight, mujoco.mj_flex):
                 follow(model, data)
-            self._views.draw(model, data, world)
+            self._drawing.draw(model, data, world)
 
     @property
     def qfrc_applied(self) -> Tensor:
@@ -261,14 +263,14 @@ class MujocoPhysics:
         self._clock.reset(mask)
 
     def set_model_fields(self, fields: ModelFields) -> None:
-        fields = check_fields(self.model, self.num_envs, fields, "mujoco")
+        fields = check_fields(self.model, self.num_envs, fields, "mujoco", self.views)
         self._models = list(world_models(self.model, self.num_envs, fields))
         self._fields.set_own(fields)
         if "qpos0" in fields:
             self.qpos.copy_(fields["qpos0"])
 
     def vary_model_fields(self, draws: Sequence[ModelFields]) -> list[str]:
-        samples = check_episode_fields(self.model, self.num_envs, draws, "mujoco")
+        samples = check_episode_fields(self.model, self.num_envs, draws, "mujoco", self.views)
         if not self._fields.own:
             self._models = [copy.copy(self.model) for _ in range(self.num_envs)]
         self._fields.open(samples)

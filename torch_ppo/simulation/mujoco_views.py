@@ -30,7 +30,7 @@ class MujocoViews:
             name: torch.zeros(num_envs, view.height, view.width, view.channels, dtype=torch.uint8)
             for name, view in views.items()
         }
-        self._context: object | None = None
+        self._context = self._mjr = None
         self._drawn = {name: self._one(model, view) for name, view in views.items()}
         width, height = (max(getattr(view, edge) for view in views.values()) for edge in ("width", "height"))
         samples = max(view.samples for view in views.values())
@@ -92,7 +92,9 @@ class MujocoViews:
             self.pictures[name][world] = torch.from_numpy(picture.astype(np.uint8))
 
     def __del__(self) -> None:
-        if self._context is not None:
+        if self._context is not None and self._mjr is not None:
+            self._context.make_current()  # else it would free what another context has under the same numbers
+            self._mjr.free()
             self._context.free()
 
 

@@ -1,7 +1,7 @@
 """Worlds whose models differ: MuJoCo model fields with a value per world, and the constants that follow from them."""
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -18,17 +18,20 @@ from torch_ppo.simulation.model_fields import (
     without_effect,
 )
 from torch_ppo.simulation.physics import PhysicsError
+from torch_ppo.simulation.views import NO_VIEWS, View
 
 ModelFields = dict[str, Tensor]
 # Samples of a field by which it is found out what follows from it: all do, unless the field stays as it is.
 LOOKED_AT = 16
 
 
-def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, engine: str) -> ModelFields:
+def check_fields(
+    model: mujoco.MjModel, num_worlds: int, fields: ModelFields, engine: str, views: Mapping[str, View] = NO_VIEWS
+) -> ModelFields:
     """The fields that are to be set; PhysicsError says what is wrong with one, and what would work.
 
     Each must be a field of MjModel that can differ between worlds of this engine (`model_fields`), finite, and
-    `(num_worlds, *its shape)`. Bounds of geoms may stand beside `geom_size`, but follow from it.
+    `(num_worlds, *its shape)`; those that only pictures show need `views` of the task. Bounds of geoms may stand beside `geom_size`, but follow from it.
     """
     if not isinstance(fields, dict):
         raise PhysicsError(
@@ -50,7 +53,7 @@ def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, en
     follows = {name for name in ("geom_rbound", "geom_aabb") if name in fields and "geom_size" in fields}
     fields = {name: value for name, value in fields.items() if name not in follows}
     for name, value in fields.items():
-        reason = why_not(name, engine)
+        reason = why_not(name, engine, views)
         if reason is not None:
             raise PhysicsError(f"randomisation gives {name}, {reason}")
         for ignored in without_effect(model, name, _numbers(value)):
@@ -59,13 +62,17 @@ def check_fields(model: mujoco.MjModel, num_worlds: int, fields: ModelFields, en
 
 
 def check_episode_fields(
-    model: mujoco.MjModel, num_worlds: int, draws: Sequence[ModelFields], engine: str
+    model: mujoco.MjModel,
+    num_worlds: int,
+    draws: Sequence[ModelFields],
+    engine: str,
+    views: Mapping[str, View] = NO_VIEWS,
 ) -> ModelFields:
     """The fields that episodes may change, with all values in `draws`, `(any number, *field shape)`.
 
     PhysicsError as of `check_fields`, and for what this engine cannot have new in every episode.
     """
-    first = check_fields(model, num_worlds, draws[0], engine)
+    first = check_fields(model, num_worlds, draws[0], engine, views)
     if not first:
         raise PhysicsError("randomisation gives no fields in every episode; without randomize_episode it would work")
     for draw in draws[1:]:
@@ -75,10 +82,10 @@ def check_episode_fields(
                 "fields every time, some at physics.lasting_field(name), would work"
             )
     samples = {name: torch.cat([draw[name] for draw in draws]).detach() for name in first}
-    check_fields(model, num_worlds * len(draws), samples, engine)
+    check_fields(model, num_worlds * len(draws), samples, engine, views)
     for name, value in samples.items():
         follow = set() if engine == "mujoco" else changed_constants(model, name, value[:LOOKED_AT])
-        reason = why_not_per_episode(model, name, _numbers(value), follow, engine)
+        reason = why_not_per_episode(model, name, _numbers(value), follow, engine, views)
         if reason is not None:
             raise PhysicsError(f"randomisation gives {name} in every episode, {reason}")
     return samples

@@ -10,7 +10,6 @@ All methods are batched over envs and must not synchronise with the host or chan
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import mujoco
 import torch
@@ -21,7 +20,7 @@ from torch_ppo.formulas.controls import controls_of
 from torch_ppo.simulation.engines import make_physics
 from torch_ppo.simulation.physics import Physics, compile_spec, load_spec
 from torch_ppo.simulation.scaling import declared_scaling
-from torch_ppo.simulation.views import View
+from torch_ppo.simulation.views import NO_VIEWS, View
 
 Memory = dict[str, Tensor]
 Observation = dict[str, Tensor]
@@ -64,7 +63,7 @@ class Task:
     memory_kept: tuple[str, ...] = ()
     observation_names: Parts | Mapping[str, Parts] = ()
     num_random: int = 0
-    views: Mapping[str, View] = MappingProxyType({})
+    views: Mapping[str, View] = NO_VIEWS
     action_scale: float | Sequence[float] | str | None = None
     action_offset: float | Sequence[float] | str | None = None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import mujoco
 import numpy as np
@@ -64,6 +65,9 @@ class View:
     def has_depth(self) -> bool:
         """Whether its last channel is depth."""
         return self.kind in ("depth", "rgbd")
+
+
+NO_VIEWS: Mapping[str, View] = MappingProxyType({})
 
 
 def is_picture(key: str) -> bool:

@@ -25,7 +25,7 @@ from torch_ppo.simulation.randomization import (
     widest_model,
     with_derived_fields,
 )
-from torch_ppo.simulation.views import View, check_views
+from torch_ppo.simulation.views import NO_VIEWS, View, check_views
 from torch_ppo.simulation.warp_constants import Constants
 from torch_ppo.simulation.warp_views import WarpViews
 from torch_ppo.simulation.world_fields import WorldFields
@@ -97,7 +97,8 @@ class WarpPhysics:
         self._fields = WorldFields(model, num_envs, device)
         self._constants: Constants | None = None
         self._sensors = sensor_slices(model)
-        self._views: WarpViews | None = None
+        self._drawing: WarpViews | None = None
+        self.views: Mapping[str, View] = NO_VIEWS
         self.pictures: dict[str, Tensor] = {}
         self._replays: dict[Hashable, Callable[[], None]] = {}
         self._launched: set[Hashable] = set()
@@ -146,15 +147,16 @@ class WarpPhysics:
 
     def set_views(self, views: Mapping[str, View]) -> None:
         check_views(views, self.model)
-        self._views = WarpViews(self.model, views, self.num_envs, self.device)
-        self.pictures = self._views.pictures
+        self.views = dict(views)
+        self._drawing = WarpViews(self.model, views, self.num_envs, self.device)
+        self.pictures = self._drawing.pictures
 
     def render(self) -> None:
-        views = self._views
+        drawing = self._drawing
         if "pictures" not in self._launched:
             with wp.ScopedDevice(self._warp_device):
-                views.prepare(self._model)
-        self._run("pictures", lambda: views.launch(self._model, self._data))
+                drawing.prepare(self._fields.own.keys() | self._fields.written.keys())
+        self._run("pictures", lambda: drawing.launch(self._model, self._data))
 
     @property
     def qfrc_applied(self) -> Tensor:
@@ -192,7 +194,7 @@ class WarpPhysics:
     def set_model_fields(self, fields: ModelFields) -> None:
         if self._launched:
             raise RuntimeError("model fields must be set before the first step: recorded graphs keep the old ones")
-        fields = check_fields(self.model, self.num_envs, fields, "warp")
+        fields = check_fields(self.model, self.num_envs, fields, "warp", self.views)
         self._make_model(fields, widest=fields)
         self._fields.set_own(fields)
         poses = geom_poses(self.model, self.num_envs, fields)
@@ -216,7 +218,7 @@ class WarpPhysics:
     def vary_model_fields(self, draws: Sequence[ModelFields]) -> list[str]:
         if self._launched:
             raise RuntimeError("what varies must be said before the first step: recorded graphs keep the old arrays")
-        samples = check_episode_fields(self.model, self.num_envs, draws, "warp")
+        samples = check_episode_fields(self.model, self.num_envs, draws, "warp", self.views)
         follow = sorted(set().union(*(FOLLOWED_ON_WARP.get(name, ()) for name in samples)))
         kept = [name for name in follow if getattr(self.model, name).size]
         own = {name: value.to(self.device) for name, value in self._fields.own.items()}

@@ -1,6 +1,6 @@
 """Pictures of all worlds by MuJoCo Warp's ray tracer, which needs no OpenGL: on CUDA, and on the CPU."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import mujoco
 import mujoco_warp as mjw
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from torch_ppo.simulation.views import View, ViewError
 
-# Fields of a model that change a camera's rays: where worlds have their own, rays are made anew for every picture.
-RAY_FIELDS = ("cam_fovy", "cam_intrinsic")
+# What changes a camera's rays: where worlds have their own, rays are made anew for every picture.
+RAY_FIELD = "cam_fovy"
 
 
 @wp.kernel(enable_backward=False)
@@ -60,14 +60,14 @@ class WarpViews:
         self._out = {name: wp.from_torch(picture, dtype=wp.uint8) for name, picture in self.pictures.items()}
         self._contexts: dict[str, object] = {}
 
-    def prepare(self, model: mjw.Model) -> None:
-        """Makes what the ray tracer needs, by which of a model's fields worlds have their own; before `launch`."""
-        own_rays = any(getattr(model, name).shape[0] > 1 for name in RAY_FIELDS)
+    def prepare(self, own_fields: Collection[str]) -> None:
+        """Makes what the ray tracer needs, before `launch`; worlds have `own_fields` of the model."""
+        own_rays = RAY_FIELD in own_fields
         for name, view in self._views.items():
             if own_rays and view.samples > 1:
                 raise ViewError(
                     f"view {name!r} has samples = {view.samples}, which MuJoCo Warp cannot do where worlds differ in "
-                    f"{' or '.join(RAY_FIELDS)}; samples = 1 would work"
+                    f"{RAY_FIELD}; samples = 1 would work"
                 )
             self._contexts[name] = self._context(view, own_rays)
 
