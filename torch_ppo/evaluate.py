@@ -19,7 +19,7 @@ from torch_ppo.command import called, reader_may_leave
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
-from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.deployed import deployed
 from torch_ppo.exporting.reading import Act, format_of, read
 from torch_ppo.exporting.sim_to_sim import Perturbation, Player, perturbations
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
@@ -204,7 +204,7 @@ def _with_contract(path: Path, checkpoint: str, deterministic: bool) -> tuple[Ac
     source = find_checkpoint(path, checkpoint)
     saved = load_checkpoint(source)
     agent, config = agent_from_checkpoint(saved), config_of(saved)
-    policy = DeployedPolicy(agent, stochastic=not deterministic)
+    policy = deployed(agent, stochastic=not deterministic)
     contract = make_contract(agent, policy, Known(config, controls=saved.get("controls")))
     folder = source.parent.parent if source.parent.name == "checkpoints" else source.parent
     place = locate_task(folder, config.env, trusted=False, remedy="--env {name}")[0] if config.env else None

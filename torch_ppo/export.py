@@ -23,7 +23,7 @@ from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
 from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
-from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.deployed import DeployedPolicy, deployed
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.exporting.reading import FORMATS, contract_in, format_of, is_ours
 from torch_ppo.learning.agent import Agent
@@ -65,9 +65,9 @@ def know(checkpoint: dict[str, object], source: Path, agent: Agent, task: Task |
     seen = []
     with torch.no_grad():
         for _ in range(STEPS_TO_SEE):
-            seen.append(env.observation[agent.policy_obs_key].clone())
+            seen.append([env.observation[key].clone() for key in agent.policy_obs_keys])
             env.step(agent.mode(env.observation))
-    return Known(config, origin, env.task, env.physics.model, controls, torch.cat(seen))
+    return Known(config, origin, env.task, env.physics.model, controls, tuple(map(torch.cat, zip(*seen, strict=True))))
 
 
 def export_policy(
@@ -92,7 +92,7 @@ def export_policy(
         reason = "not known, as the task was not loaded" if known.task is None else "not a scale and an offset"
         raise ExportError(f"--controls: what the task makes of an action is {reason}; the action can be exported")
     scaling = from_plain(known.controls) if as_controls else None
-    policy = DeployedPolicy(agent, stochastic=stochastic, scaling=scaling)
+    policy = deployed(agent, stochastic=stochastic, scaling=scaling)
     contract = make_contract(agent, policy, known)
     content = FORMATS[format].to_bytes(policy, contract)
     unchecked = path.with_name(f".{secrets.token_hex(6)}{FORMATS[format].SUFFIX}{TEMPORARY}")
@@ -116,7 +116,7 @@ def check_file(
     path: Path,
     agent: Agent,
     policy: DeployedPolicy,
-    observations: Tensor | None = None,
+    observations: tuple[Tensor, ...] | None = None,
     *,
     format: str = "torchscript",
     shown: Path | None = None,
@@ -130,10 +130,11 @@ def check_file(
     tried = observations_to_try(agent, observations)
     noise = None
     if policy.stochastic:
-        noise = torch.randn(len(tried), policy.action_dim, generator=torch.Generator().manual_seed(1))
+        noise = torch.randn(len(tried[0]), policy.action_dim, generator=torch.Generator().manual_seed(1))
 
-    def live(observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        seen = {agent.policy_obs_key: observation}
+    def live(*inputs: Tensor) -> Tensor:
+        seen = dict(zip(agent.policy_obs_keys, inputs, strict=False))
+        noise = inputs[-1] if policy.stochastic else None
         action = agent.mode(seen) if noise is None else agent.sample(seen, noise)
         return action if policy.controls is None else policy.controls(action)
 
@@ -146,7 +147,7 @@ def check_file(
 
 def check_export(path: Path, agent: Agent) -> float:
     """Largest difference between a TorchScript file and the live policy; ExportError above `TOLERANCE`."""
-    return check_file(path, agent, DeployedPolicy(agent))
+    return check_file(path, agent, deployed(agent))
 
 
 def is_exported(path: Path, checkpoint: Path) -> bool:

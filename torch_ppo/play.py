@@ -139,8 +139,10 @@ def make_player(arguments: PlayArguments) -> Played:
 def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
     """PlayError if the policy was not made for observations and actions as in `env`."""
     if policy.observation_sizes is not None:
-        saved = (policy.observation_sizes, policy.action_dim)
-        misfit = task_misfit(saved, (env.observation_sizes, env.action_dim), Path(name).name)
+        saved, sizes = (policy.observation_sizes, policy.action_dim), env.observation_sizes
+        if policy.contract is not None and policy.pixel_keys:  # a file knows nothing of what the value network saw
+            sizes = {key: sizes[key] for key in policy.keys_in(env.observation)}
+        misfit = task_misfit(saved, (sizes, env.action_dim), Path(name).name)
         if misfit:
             raise PlayError(f"{policy.path} does not fit: {'; '.join(misfit)}")
         return

@@ -45,13 +45,18 @@ def make_config(**settings):
     return Config(**{**SETTINGS, **settings})
 
 
-def random_observation(keys, *leading, generator):
+def random_pictures(sizes, *leading, generator):
+    """An observation of these sizes: bytes for pictures, numbers for vectors."""
     return {
-        key: torch.randint(256, (*leading, *SIZES[key]), dtype=torch.uint8, generator=generator)
-        if key in PIXELS
-        else torch.randn(*leading, SIZES[key], generator=generator)
-        for key in keys
+        key: torch.randint(256, (*leading, *size), dtype=torch.uint8, generator=generator)
+        if isinstance(size, tuple)
+        else torch.randn(*leading, size, generator=generator)
+        for key, size in sizes.items()
     }
+
+
+def random_observation(keys, *leading, generator):
+    return random_pictures({key: SIZES[key] for key in keys}, *leading, generator=generator)
 
 
 def random_batch(agent, config, seed=1):

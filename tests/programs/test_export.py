@@ -115,8 +115,8 @@ def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
     def tampered(agent, **options):
         return live_policy(make_trained_agent("tanh_normal", seed=1), **options)
 
-    live_policy = export.DeployedPolicy
-    monkeypatch.setattr(export, "DeployedPolicy", tampered)
+    live_policy = export.deployed
+    monkeypatch.setattr(export, "deployed", tampered)
     with pytest.raises(ExportError):
         export_policy(make_trained_agent("tanh_normal"), path)
     assert path.read_bytes() == before

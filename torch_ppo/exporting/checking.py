@@ -8,23 +8,34 @@ from torch import Tensor
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.learning.agent import Agent
 
+NUM_PICTURES = 32  # where there is no vector beside them
 TOLERANCE = 1e-5  # of actions, absolute; relative to those that are larger than 1
 
 Act = Callable[..., Tensor]
 
 
-def observations_to_try(agent: Agent, seen: Tensor | None, *, seed: int = 0) -> Tensor:
-    """Observations `(n, obs_dim)`: those that were seen, random ones around what the normalizer knows, and edge values.
+def observations_to_try(agent: Agent, seen: tuple[Tensor, ...] | None, *, seed: int = 0) -> tuple[Tensor, ...]:
+    """Observations for each input of a policy, n of each: those that were seen, random ones, and edge values.
 
-    seen: observations of real episodes `(m, obs_dim)`, or None
+    Random vectors are around what the normalizer knows; pictures are random, black and white.
+
+    seen: observations of real episodes, m for each input, or None
     """
-    statistics = agent.normalizer[agent.policy_obs_key]
-    mean, std = (x.detach().cpu().repeat(statistics.frames) for x in (statistics.mean, statistics.std))
-    noise = torch.randn(256, statistics.obs_dim, generator=torch.Generator().manual_seed(seed))
-    parts = [mean + 3.0 * std * noise, edge_values(mean, std)]
-    if seen is not None and len(seen):
-        parts.insert(0, seen.cpu())
-    return torch.cat(parts)
+    generator, tried = torch.Generator().manual_seed(seed), {}
+    if agent.policy_obs_key:
+        statistics = agent.normalizer[agent.policy_obs_key]
+        mean, std = (x.detach().cpu().repeat(statistics.frames) for x in (statistics.mean, statistics.std))
+        noise = torch.randn(256, statistics.obs_dim, generator=generator)
+        tried[agent.policy_obs_key] = torch.cat([mean + 3.0 * std * noise, edge_values(mean, std)])
+    number = len(tried[agent.policy_obs_key]) if tried else NUM_PICTURES
+    for key in agent.pixel_keys:
+        pictures = torch.randint(256, (number, *agent.observation_sizes[key]), generator=generator, dtype=torch.uint8)
+        pictures[0], pictures[1] = 0, 255
+        tried[key] = pictures
+    inputs = tuple(tried[key] for key in agent.policy_obs_keys)
+    if seen is not None and len(seen[0]):
+        inputs = tuple(torch.cat([real.cpu(), x]) for real, x in zip(seen, inputs, strict=True))
+    return inputs
 
 
 def edge_values(mean: Tensor, std: Tensor) -> Tensor:
@@ -52,7 +63,7 @@ def largest_difference(found: Tensor, live: Tensor, unit: Tensor | float = 1.0) 
 def check(
     act: Act,
     live: Act,
-    observations: Tensor,
+    observations: tuple[Tensor, ...],
     noise: Tensor | None,
     *,
     leading_axes: bool,
@@ -61,17 +72,17 @@ def check(
 ) -> float:
     """Largest difference between the policy of a file and the live one; ExportError if it is above `tolerance`.
 
-    Both are asked for all `observations` `(n, obs_dim)` at once and for some alone; with `leading_axes` also as
-    `(2, n / 2, obs_dim)` and `(obs_dim,)`. `noise` `(n, action_dim)` is for a stochastic policy; `unit`
+    Both are asked for all `observations` `(n, obs_dim)`, for each input, at once and for some alone; with `leading_axes`
+    also as `(2, n / 2, obs_dim)` and `(obs_dim,)`. `noise` `(n, action_dim)` is for a stochastic policy; `unit`
     `(action_dim,)` is what an action of 1 becomes, where that is more than 1.
     """
-    inputs = (observations,) if noise is None else (observations, noise)
-    n = len(observations)
+    inputs = observations if noise is None else (*observations, noise)
+    n = len(observations[0])
     batches = [inputs, *(tuple(x[i : i + 1] for x in inputs) for i in (0, n // 2, n - 1))]
     if leading_axes:
         batches += [tuple(x[: n // 2 * 2].unflatten(0, (2, -1)) for x in inputs), tuple(x[0] for x in inputs)]
     expected = live(*inputs)
-    finite = observations.isfinite().all(1)
+    finite = torch.stack([x.isfinite().flatten(1).all(1) for x in observations]).all(0)
     if not expected[finite].isfinite().all():
         raise ExportError("actions of the live policy are inf or nan")
     largest = max(largest_difference(act(*batch), live(*batch), unit) for batch in batches)

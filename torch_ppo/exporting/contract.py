@@ -106,7 +106,7 @@ class Known:
     task, model:   what it acts in; None where that was not loaded
     controls:      what the task makes of an action, as `simulation.scaling.to_plain` has it; None where that is not that
                    simple, or not known
-    observations:  of real episodes (n, obs_dim), or None
+    observations:  of real episodes, for each of the policy's inputs (n, obs_dim) or (n, height, width, channels), or None
     """
 
     config: Config = field(default_factory=lambda: Config(num_timesteps=1))
@@ -114,14 +114,13 @@ class Known:
     task: Task | None = None
     model: mujoco.MjModel | None = None
     controls: Plain | None = None
-    observations: Tensor | None = None
+    observations: tuple[Tensor, ...] | None = None
 
 
 def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contract:
     """The contract of a policy."""
     config, task, model, controls = known.config, known.task, known.model, known.controls
-    statistics = agent.normalizer[agent.policy_obs_key]
-    size, action_dim = policy.obs_dim, policy.action_dim
+    action_dim = policy.action_dim
     bounded = policy.squash is torch.tanh
     loaded = task is not None and model is not None
     one = (lambda value: value) if loaded else (lambda value: None)
@@ -130,19 +129,12 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
         "kind": KIND,
         "format": FORMAT,
         "inputs": {
-            name: {"shape": ["batch", x.shape[-1]], "type": "float32"}
+            name: {"shape": ["batch", *x.shape[1:]], "type": str(x.dtype).removeprefix("torch.")}
             for name, x in zip(policy.input_names, policy.example(), strict=True)
         },
         "output": {"name": policy.output_name, "shape": ["batch", action_dim], "type": "float32"},
-        "observation": {
-            "size": size,
-            "key": agent.policy_obs_key,
-            "history": statistics.frames,
-            "parts": one(task and observation_parts(task, agent.policy_obs_key, len(statistics.mean))),
-            "normalizer": "inside" if agent.normalize_observations else "none",
-            "mean": _numbers(policy.mean),
-            "std": _numbers(policy.std),
-        },
+        "observation": _vector(agent, policy, task if loaded else None),
+        **({"pixels": _pixels(agent, policy)} if agent.pixel_keys else {}),
         "action": {
             "size": action_dim,
             "output_is": "what the actuators get" if policy.controls is not None else "the policy's action",
@@ -167,6 +159,34 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
         "origin": known.origin,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _vector(agent: Agent, policy: DeployedPolicy, task: Task | None) -> dict[str, Any]:
+    """The vector that a policy sees; of size 0 where it sees pixels alone."""
+    key = agent.policy_obs_key
+    statistics = agent.normalizer[key] if key else None
+    return {
+        "size": policy.obs_dim,
+        "key": key,
+        "history": statistics.frames if key else 1,
+        "parts": observation_parts(task, key, len(statistics.mean)) if task and key else None,
+        "normalizer": "inside" if policy.normalized else "none",
+        "mean": _numbers(policy.mean) if key else [],
+        "std": _numbers(policy.std) if key else [],
+    }
+
+
+def _pixels(agent: Agent, policy: DeployedPolicy) -> list[dict[str, Any]]:
+    """The pictures that a policy sees, in the order of its inputs."""
+    return [
+        {
+            "key": key,
+            "input": name,
+            **dict(zip(("height", "width", "channels"), agent.observation_sizes[key], strict=True)),
+            "values": "0 to 255, first row on top; of a stack the frames one after another in the channels, oldest first",
+        }
+        for key, name in zip(agent.pixel_keys, policy.input_names, strict=False)
+    ]
 
 
 def _number(x: float) -> float:

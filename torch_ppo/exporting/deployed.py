@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
+from torch_ppo.formulas.pixels import Conv, is_pixels
 from torch_ppo.learning.agent import Agent
+from torch_ppo.simulation.views import shape_of
 
 
 class Controls(nn.Module):
@@ -35,41 +37,62 @@ class DeployedPolicy(nn.Module):
     where random numbers come from, and what it does can be repeated.
 
     scaling: from actions to controls, for a file whose output they are; else None
+    keys:    of the observations that are its inputs, in order
     """
 
     def __init__(self, agent: Agent, *, stochastic: bool = False, scaling: Scaling | None = None) -> None:
         super().__init__()
-        statistics = agent.normalizer[agent.policy_obs_key]
-        self.obs_dim = statistics.obs_dim
+        self.keys = agent.policy_obs_keys
+        self.shapes = [shape_of(agent.observation_sizes[key]) for key in self.keys]
         self.stochastic, self.controls = stochastic, None if scaling is None else Controls(scaling)
-        self.normalized, self.clip = agent.normalize_observations, statistics.clip
         self.squash = agent.bijector.forward
-        # A stack's frames share their statistics; here each number has its own.
-        self.register_buffer("mean", statistics.mean.detach().clone().repeat(statistics.frames))
-        self.register_buffer("std", statistics.std.detach().clone().repeat(statistics.frames))
+        self.normalized = agent.normalize_observations and bool(agent.policy_obs_key)
+        statistics = agent.normalizer[agent.policy_obs_key] if agent.policy_obs_key else None
+        self.obs_dim, self.clip = (statistics.obs_dim, statistics.clip) if statistics else (0, None)
+        for name in ("mean", "std"):
+            # A stack's frames share their statistics; here each number has its own.
+            numbers = getattr(statistics, name).detach().clone().repeat(statistics.frames) if statistics else None
+            self.register_buffer(name, numbers)
         self.policy = plain(agent.policy).requires_grad_(False)
         self.eval()
+        with torch.no_grad():
+            self.action_dim = self.loc_and_scale(*self._zeros(1))[0].shape[-1]
 
-    def forward(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+    def loc_and_scale(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the raw action, each `(..., action_dim)`."""
+        return self.policy(self.normalize(observation))
+
+    def normalize(self, observation: Tensor) -> Tensor:
+        """A vector as the network sees it."""
         if self.normalized:
             observation = (observation - self.mean) / self.std
             if self.clip is not None:
                 observation = observation.clamp(-self.clip, self.clip)
-        loc, scale = self.policy(observation)
+        return observation
+
+    def forward(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        return self.action(*self.loc_and_scale(observation), noise)
+
+    def action(self, loc: Tensor, scale: Tensor, noise: Tensor | None) -> Tensor:
+        """The file's output."""
         raw = loc if noise is None else loc + scale * noise
         action = self.squash(raw)
         return action if self.controls is None else self.controls(action)
 
+    def _zeros(self, rows: int) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.zeros(rows, *shape, dtype=torch.uint8 if is_pixels(key) else torch.float32)
+            for key, shape in zip(self.keys, self.shapes, strict=True)
+        )
+
     def example(self, rows: int = 2) -> tuple[Tensor, ...]:
         """Inputs of the right sizes, zero."""
-        observation = torch.zeros(rows, self.obs_dim)
-        return (observation, torch.zeros(rows, self.action_dim)) if self.stochastic else (observation,)
+        noise = (torch.zeros(rows, self.action_dim),) if self.stochastic else ()
+        return (*self._zeros(rows), *noise)
 
-    @property
-    def action_dim(self) -> int:
-        """Size of an action."""
-        with torch.no_grad():
-            return self.policy(torch.zeros(1, self.obs_dim))[0].shape[-1]
+    def dynamic_shapes(self, batch: object) -> dict[str, object]:
+        """What `torch.export` is told: that the first axis of each input is `batch`."""
+        return {name: {0: batch} for name in self.input_names}
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -80,8 +103,36 @@ class DeployedPolicy(nn.Module):
         return "action" if self.controls is None else "controls"
 
 
+class DeployedPixelPolicy(DeployedPolicy):
+    """The same of a policy that sees pixels: an input for each view, uint8 `(batch, height, width, channels)`, and after
+    them the vector `(batch, obs_dim)`, where it sees one, and noise.
+    """
+
+    def loc_and_scale(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
+        seen = dict(zip(self.keys, observations, strict=True))
+        return self.policy({key: x if is_pixels(key) else self.normalize(x) for key, x in seen.items()})
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        number = len(self.keys)
+        noise = inputs[number] if len(inputs) > number else None
+        return self.action(*self.loc_and_scale(*inputs[:number]), noise)
+
+    def dynamic_shapes(self, batch: object) -> dict[str, object]:
+        return {"inputs": tuple({0: batch} for _ in self.input_names)}
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return (*(key.replace("/", "_") for key in self.keys), *(("noise",) if self.stochastic else ()))
+
+
+def deployed(agent: Agent, *, stochastic: bool = False, scaling: Scaling | None = None) -> DeployedPolicy:
+    """The module of an agent's policy, by what that sees."""
+    kind = DeployedPixelPolicy if agent.pixel_keys else DeployedPolicy
+    return kind(agent, stochastic=stochastic, scaling=scaling)
+
+
 def plain(network: nn.Module) -> nn.Module:
-    """A copy on the CPU whose linear layers are torch's own: ours choose between libraries, which no exporter can."""
+    """A copy on the CPU whose layers are torch's own: ours choose between libraries and types, which no exporter can."""
     copied = copy.deepcopy(network).cpu()
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
@@ -89,6 +140,8 @@ def plain(network: nn.Module) -> nn.Module:
                 linear = nn.Linear(child.in_features, child.out_features, bias=child.bias is not None)
                 linear.load_state_dict(child.state_dict())
                 setattr(parent, name, linear)
+            elif isinstance(child, Conv):
+                child.in_bfloat16 = False
     for module in copied.modules():
         if any(parameter.dtype != torch.float32 for parameter in module.parameters(recurse=False)):
             raise ExportError("only networks of float32 can be exported")

@@ -17,6 +17,7 @@ from torch_ppo.exporting.deployed import DeployedPolicy
 from torch_ppo.exporting.errors import damaged, optional_package
 
 SUFFIX = ".onnx"
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def to_bytes(policy: DeployedPolicy, contract: Contract) -> bytes:
             verbose=False,
             input_names=list(policy.input_names),
             output_names=[policy.output_name],
-            dynamic_shapes={name: {0: batch} for name in policy.input_names},
+            dynamic_shapes=policy.dynamic_shapes(batch),
         )
     model = program.model_proto
     for told in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -68,13 +69,16 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[Callable[..., 
         session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001 - of a class of its own for each kind of damage
         raise damaged(path) from None
-    names = [given.name for given in session.get_inputs()]
+    asked = session.get_inputs()
 
     def act(*inputs: Tensor) -> Tensor:
-        arrays = [np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32) for x in inputs]
-        rows = [array.reshape(-1, array.shape[-1]) for array in arrays]
-        (result,) = session.run(None, dict(zip(names, rows, strict=True)))
-        return torch.from_numpy(result.reshape(*arrays[0].shape[:-1], result.shape[-1])).to(inputs[0].device)
+        rows = {}
+        for given, x in zip(asked, inputs, strict=True):
+            array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=_TYPES[given.type])
+            rows[given.name] = array.reshape(-1, *array.shape[array.ndim - len(given.shape) + 1 :])
+        (result,) = session.run(None, rows)
+        leading = inputs[0].shape[: inputs[0].dim() - len(asked[0].shape) + 1]
+        return torch.from_numpy(result.reshape(*leading, result.shape[-1])).to(inputs[0].device)
 
     contract = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
     return act, json.loads(contract) if contract else None

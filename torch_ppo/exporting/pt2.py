@@ -21,9 +21,7 @@ def exported_program(policy: DeployedPolicy) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=0)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own, about its own
-        program = torch.export.export(
-            policy, policy.example(), dynamic_shapes={name: {0: batch} for name in policy.input_names}
-        )
+        program = torch.export.export(policy, policy.example(), dynamic_shapes=policy.dynamic_shapes(batch))
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             for told in ("stack_trace", "source_fn_stack", "from_node"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo.exporting.contract import CONTRACT_KEY, Contract
-from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.deployed import DeployedPixelPolicy, DeployedPolicy
 from torch_ppo.exporting.errors import ExportError, damaged
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
 from torch_ppo.formulas.distribution import MIN_STD
@@ -51,6 +51,10 @@ def _layers(modules: list[nn.Module], name: str, arrays: Arrays) -> Layers:
 
 def describe(policy: DeployedPolicy) -> tuple[Arrays, dict[str, object]]:
     """The numbers of a policy by name, and in words what is computed with them. ExportError for a network not of ours."""
+    if isinstance(policy, DeployedPixelPolicy):
+        raise ExportError(
+            "--format safetensors has no convolutions, for policies that see pixels; torchscript would work"
+        )
     network, arrays = policy.policy, {"mean": policy.mean, "std": policy.std}
     if not isinstance(network, TanhNormalPolicy | NormalPolicy) or not isinstance(network.trunk, MLP):
         raise ExportError(

@@ -76,6 +76,10 @@ class Player:
             raise ExportError(
                 "a file whose output are controls cannot be played in a task, which makes controls itself"
             )
+        if contract.get("pixels"):
+            raise ExportError(
+                "the policy sees pixels, which are not drawn here; evaluate without --sim-to-sim would work"
+            )
         self.act, self.contract, self.task, self.perturbation = act, contract, task, perturbation
         model = task.make_model()
         perturbed_model(model, perturbation)

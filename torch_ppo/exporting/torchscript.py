@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo.exporting.contract import CONTRACT_FILE, Contract
-from torch_ppo.exporting.deployed import DeployedPolicy
+from torch_ppo.exporting.deployed import DeployedPixelPolicy, DeployedPolicy
 from torch_ppo.exporting.errors import check_zip, damaged
 
 SUFFIX = ".pt"
@@ -53,10 +53,40 @@ class _CheckedWithNoise(_Checked):
         return self.policy(observation, self.check(noise, self.sizes[1], "the noise"))
 
 
+def _as_rows(x: Tensor, shape: list[int], name: str) -> Tensor:
+    """Is compiled into the file: `x` `(..., *shape)` as `(n, *shape)`, or a refusal in words."""
+    number = len(shape)
+    if x.dim() < number or x.shape[x.dim() - number :] != shape:
+        raise ValueError(f"{name} must be (..., {shape}) for this policy, but is {x.size()}")
+    return x.reshape([-1] + shape)  # noqa: RUF005 - TorchScript has no *
+
+
+def _with_leading_axes(rows: Tensor, like: Tensor, number: int) -> Tensor:
+    """Is compiled into the file: `rows` with the leading axes of `like`, all but its last `number` ones."""
+    return rows.reshape(like.shape[: like.dim() - number] + [rows.shape[-1]])  # noqa: RUF005
+
+
+class _CheckedPixels(nn.Module):
+    """A policy that sees pictures, for any leading axes, which convolutions have not."""
+
+    def __init__(self, policy: DeployedPolicy) -> None:
+        super().__init__()
+        self.policy, self.names = policy, policy.input_names
+        self.shapes = [list(x.shape[1:]) for x in policy.example()]
+        self.as_rows, self.with_leading_axes = torch.jit.script(_as_rows), torch.jit.script(_with_leading_axes)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        rows = [self.as_rows(x, *told) for x, *told in zip(inputs, self.shapes, self.names, strict=True)]
+        return self.with_leading_axes(self.policy(*rows), inputs[0], len(self.shapes[0]))
+
+
 def to_bytes(policy: DeployedPolicy, contract: Contract) -> bytes:
     """The content of a file for `torch.jit.load`."""
     with quiet_torchscript(), torch.no_grad():
-        checked = (_CheckedWithNoise if policy.stochastic else _Checked)(policy).eval()
+        kind = _CheckedWithNoise if policy.stochastic else _Checked
+        if isinstance(policy, DeployedPixelPolicy):
+            kind = _CheckedPixels
+        checked = kind(policy).eval()
         traced = torch.jit.freeze(torch.jit.trace(checked, policy.example(), check_trace=False))
         content = traced.save_to_buffer(_extra_files={CONTRACT_FILE: json.dumps(contract)})
     return _without_debug_files(content)

@@ -145,11 +145,13 @@ class Diagnostics:
 
     @torch.no_grad()
     def _observations(self) -> Tensor:
-        """Of all observations: largest size as the networks see it, share of columns without change, drift of the
-        normalizer `(3,)`.
+        """Of all vectors: largest size as the networks see it, share of columns without change, drift of the
+        normalizer `(3,)`; NaN where the networks see pixels alone.
 
         Drift is the largest change of a mean in standard deviations, or of the logarithm of one.
         """
+        if not self.ranges:
+            return torch.full((3,), math.nan, device=self.counts.device)
         sizes, constant, drifts = [], [], []
         for key, range_ in self.ranges.items():
             statistics, (mean, std) = self.agent.normalizer[key], self.normalizer_was[key]
@@ -182,15 +184,15 @@ class Diagnostics:
         for name, x in parts.items():
             values[name], at = numbers[at : at + len(x)], at + len(x)
         episodes, terminations, truncations, saturated, actions = values["counts"]
-        largest, constant, drift = values["observations"]
+        of_vectors = dict(
+            zip(("observation_max", "constant_observations", "normalizer_drift"), values["observations"], strict=True)
+        )
         found = {
             "whole_episodes": episodes,
             "terminations": terminations,
             "truncations": truncations,
             "saturated_actions": saturated / max(actions, 1.0),
-            "observation_max": largest,
-            "constant_observations": constant,
-            "normalizer_drift": drift,
+            **(of_vectors if self.ranges else {}),
             **{f"{name}_max": x for name, x in zip(PEAKS, values["peaks"], strict=True)},
         }
         if not episodes:

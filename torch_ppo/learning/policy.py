@@ -10,6 +10,7 @@ from torch_ppo.errors import UserError
 from torch_ppo.formulas import distribution
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.task import Observation
+from torch_ppo.simulation.views import shape_of
 
 Params = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 Policy = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -41,10 +42,14 @@ def policy_maker(agent: Agent) -> MakePolicy:
             observation: Tensor | Observation, generator: torch.Generator | None = None
         ) -> tuple[Tensor, dict[str, Tensor]]:
             if isinstance(observation, Tensor):
-                observation = {own.policy_obs_key: observation}
-            found, expected = observation[own.policy_obs_key].shape, own.normalizer[own.policy_obs_key].obs_dim
-            if found[-1:] != (expected,):
-                raise UserError(f"the policy sees observations (..., {expected}), not {tuple(found)}")
+                observation = {own.policy_obs_keys[0]: observation}
+            for key in own.policy_obs_keys:
+                if key not in observation:
+                    raise UserError(f"the policy sees {key}, which is not among {', '.join(observation)}")
+                found, expected = tuple(observation[key].shape), shape_of(own.observation_sizes[key])
+                if found[len(found) - len(expected) :] != expected:
+                    sizes = ", ".join(map(str, expected))
+                    raise UserError(f"the policy sees observations (..., {sizes}), not {found}")
             loc, scale = own.policy_params(observation)
             if deterministic:
                 return own.bijector.forward(loc), {}

@@ -189,9 +189,9 @@ def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Env, gen
     saved = isinstance(policy, SavedPolicy)
     who, shape = policy.path if saved else "the policy", (env.num_envs, env.action_dim)
     if saved and policy.observation_sizes is not None:
-        key = policy.key_in(env.observation)
-        its_own = ({key: policy.observation_sizes[policy.obs_key]}, policy.action_dim)
-        misfit = task_misfit(its_own, ({key: env.observation_sizes[key]}, env.action_dim), Path(name).name)
+        keys, sizes = policy.keys_in(env.observation), env.observation_sizes
+        its_own = ({here: policy.observation_sizes[own] for own, here in keys.items()}, policy.action_dim)
+        misfit = task_misfit(its_own, ({here: sizes[here] for here in keys.values()}, env.action_dim), Path(name).name)
         if misfit:
             raise PolicyError(f"{policy.path} does not fit: {'; '.join(misfit)}")
 

@@ -134,12 +134,18 @@ def _is_count(value: object, least: int = 0) -> bool:
     return type(value) is int and least <= value < 2**63
 
 
+def _is_size(value: object) -> bool:
+    """Of a vector, or of pixels: height, width and channels."""
+    sizes = value if isinstance(value, tuple) else (value,)
+    return len(sizes) in (1, 3) and all(_is_count(each, 1) for each in sizes)
+
+
 # What entries of a checkpoint are, where something is done with them before they are compared with what is live.
 _ENTRIES: dict[str, tuple[Callable[[object], bool], str]] = {
     "config": (lambda x: _is_dict(x, object), "settings by name"),
     "agent": (lambda x: bool(x) and _is_dict(x, Tensor), "tensors by name"),
     "observation_sizes": (
-        lambda x: bool(x) and _is_dict(x, int) and all(_is_count(each, 1) for each in x.values()),
+        lambda x: bool(x) and _is_dict(x, (int, tuple)) and all(map(_is_size, x.values())),
         "sizes by name",
     ),
     "action_dim": (lambda x: _is_count(x, 1), "a number of actions"),
@@ -232,6 +238,12 @@ def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_va
     misfit = network_misfit(saved_agent, agent.state_dict(), task, with_value=restore_value)
     if misfit:
         raise ValueError(misfit)
+    if agent.shared_encoder and restore_value:
+        for name, tensor in saved_agent.items():
+            if name.startswith("policy.encoder.") and not tensor.equal(
+                saved_agent[f"value.{name.removeprefix('policy.')}"]
+            ):
+                raise ValueError("its networks have an encoder each, but shared_encoder is true; false would fit")
     wanted = {name: tensor for name, tensor in saved_agent.items() if restore_value or not name.startswith("value.")}
     agent.load_state_dict(wanted, strict=restore_value)
 

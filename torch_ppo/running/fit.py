@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from torch_ppo.simulation.views import Size, shape_of
+
 Weights = Mapping[str, Tensor]
+VISION_HEAD = "head."  # what of a network follows its encoder of pixels
 
 
-def sizes_in_words(observation_sizes: Mapping[str, int]) -> str:
-    """Observations by key: `state 5, privileged_state 8`."""
-    return ", ".join(f"{key} {size}" for key, size in observation_sizes.items())
+def sizes_in_words(observation_sizes: Mapping[str, Size]) -> str:
+    """Observations by key: `state 5, pixels/front 64 x 64 x 3`."""
+    return ", ".join(f"{key} {' x '.join(map(str, shape_of(size)))}" for key, size in observation_sizes.items())
 
 
 def actions_in_words(number: int) -> str:
@@ -18,7 +21,7 @@ def actions_in_words(number: int) -> str:
 
 
 def task_misfit(
-    saved: tuple[Mapping[str, int], int | None], live: tuple[Mapping[str, int], int | None], task: str
+    saved: tuple[Mapping[str, Size], int | None], live: tuple[Mapping[str, Size], int | None], task: str
 ) -> list[str]:
     """What of the observations' sizes, by key, and of the number of actions is another in the task than it was."""
     (saved_sizes, saved_actions), (sizes, actions) = saved, live
@@ -53,18 +56,23 @@ def _observations(weights: Weights) -> dict[str, int]:
 
 def _layers(weights: Weights, network: str) -> list[int]:
     """Outputs of each layer of a network of `make_ppo_networks`, the last linear one included; empty for another's."""
-    names = [name for name in weights if name.startswith(f"{network}.trunk.layers.") and name.endswith(".weight")]
+    begin = tuple(f"{network}.{head}trunk.layers." for head in ("", VISION_HEAD))
+    names = [name for name in weights if name.startswith(begin) and name.endswith(".weight")]
     return [len(weights[name]) for name in names if weights[name].dim() == 2]
 
 
 def _hidden(weights: Weights, network: str) -> list[int]:
     layers = _layers(weights, network)
-    return layers if f"{network}.mean_head.weight" in weights else layers[:-1]
+    return layers if _mean_head(weights, network) is not None else layers[:-1]
+
+
+def _mean_head(weights: Weights, network: str) -> Tensor | None:
+    return weights.get(f"{network}.mean_head.weight", weights.get(f"{network}.{VISION_HEAD}mean_head.weight"))
 
 
 def _actions(weights: Weights) -> int | None:
     """None where the network is not one of `make_ppo_networks`."""
-    head, layers = weights.get("policy.mean_head.weight"), _layers(weights, "policy")
+    head, layers = _mean_head(weights, "policy"), _layers(weights, "policy")
     if head is not None:
         return len(head)
     return layers[-1] // 2 if layers else None  # of TanhNormalPolicy: location and scale
@@ -90,5 +98,6 @@ def _first_difference(saved: Weights, live: Weights) -> str:
             break
     return (
         f"its networks are made otherwise: {name} is {there} in it and {here} here; distribution_type, noise_std_type, "
-        "state_dependent_std, layer_norm, num_quantiles and the network_factory have to be the same"
+        "state_dependent_std, layer_norm, num_quantiles, vision, the encoder of pixels and the network_factory have to be the "
+        "same"
     )

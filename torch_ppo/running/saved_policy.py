@@ -17,6 +17,7 @@ from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.scaling import from_plain
 from torch_ppo.simulation.task import Observation
+from torch_ppo.simulation.views import Size, shape_of
 
 
 class PolicyError(UserError):
@@ -28,10 +29,12 @@ class SavedPolicy:
     """A policy from a file: `policy(observation)` gives the action `(..., action_dim)`.
 
     path:               the file that was read
-    act:                what computes it, from the one observation that the policy sees `(..., obs_dim)` and a generator
-    obs_key:            which of a task's observations that is; None where the file does not say
+    act:                what computes it, from the one observation that the policy sees `(..., obs_dim)`, or from a dict of
+                        all where it sees pixels, and a generator
+    obs_key:            which of a task's observations that is, beside pixels "" for none; None where the file does not say
     config:             the run's configuration, if it is known
-    observation_sizes:  size of each of the task's observations; None where the file does not say (an exported policy)
+    observation_sizes:  size of each of the task's observations, of pixels (height, width, channels); None where the file
+                        does not say (an exported policy)
     action_dim:         size of an action; None likewise
     env_steps:          how far training was; None likewise
     actuators:          names of what is controlled, in the order of the action's parts; None where it is not that simple
@@ -39,15 +42,16 @@ class SavedPolicy:
     """
 
     path: Path
-    act: Callable[[Tensor, torch.Generator | None], Tensor]
+    act: Callable[[Tensor | Observation, torch.Generator | None], Tensor]
     obs_key: str | None = None
     config: Config | None = None
-    observation_sizes: dict[str, int] | None = None
+    observation_sizes: dict[str, Size] | None = None
     action_dim: int | None = None
     env_steps: int | None = None
     actuators: tuple[str, ...] | None = None
     scaling: Scaling | None = None
     contract: Contract | None = None
+    pixel_keys: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
@@ -59,6 +63,9 @@ class SavedPolicy:
 
         `generator` is used only by a policy that samples. PolicyError for an observation of another size.
         """
+        if self.pixel_keys:
+            with torch.no_grad():
+                return self.act(self._seen_with_pixels(observation), generator)
         if isinstance(observation, dict):
             observation = observation[self.key_in(observation)]
         if self.observation_sizes is not None and observation.shape[-1:] != (self.observation_sizes[self.obs_key],):
@@ -91,6 +98,39 @@ class SavedPolicy:
             raise PolicyError(f"{self.path} sees {self.obs_key!r}, which is not among {', '.join(observation)}")
         return self.obs_key
 
+    @property
+    def obs_keys(self) -> tuple[str | None, ...]:
+        """All observations that the policy sees: pixels, and its vector."""
+        return (*self.pixel_keys, self.obs_key) if self.obs_key or not self.pixel_keys else self.pixel_keys
+
+    def keys_in(self, observation: Observation) -> dict[str, str]:
+        """Which of a task's observations are those that the policy sees, by what they were called in its own task."""
+        if not self.pixel_keys:
+            return {self.obs_key: self.key_in(observation)}
+        missing = [key for key in self.obs_keys if key not in observation]
+        if missing:
+            raise PolicyError(f"{self.path} sees {missing[0]!r}, which is not among {', '.join(observation)}")
+        return {key: key for key in self.obs_keys}
+
+    def _seen_with_pixels(self, observation: Tensor | Observation) -> Observation:
+        """What a policy that sees pixels is shown; PolicyError for other sizes, or leading axes that differ."""
+        if not isinstance(observation, dict):
+            if len(self.obs_keys) > 1:
+                raise PolicyError(f"{self.path} sees {', '.join(self.obs_keys)}: a dict of them would work")
+            observation = {self.obs_keys[0]: observation}
+        seen = {key: observation[key] for key in self.keys_in(observation)}
+        leading = set()
+        for key, x in seen.items():
+            shape = shape_of(self.observation_sizes[key])
+            if x.shape[x.dim() - len(shape) :] != shape:
+                raise PolicyError(f"{self.path} sees {key} (..., {', '.join(map(str, shape))}), not {tuple(x.shape)}")
+            leading.add(x.shape[: x.dim() - len(shape)])
+        if len(leading) > 1:
+            raise PolicyError(
+                f"{self.path} sees as many of each observation, not {', '.join(map(str, map(tuple, leading)))}"
+            )
+        return seen
+
 
 def load_policy(
     path: Path | str, *, checkpoint: str = "best", deterministic: bool = True, device: torch.device | str = "cpu"
@@ -121,6 +161,7 @@ def load_policy(
         saved["observation_sizes"],
         saved["action_dim"],
         saved["env_steps"],
+        pixel_keys=agent.pixel_keys,
         **_scaled(saved.get("controls")),
     )
 
@@ -147,17 +188,27 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
             f"{path} gives controls, but a task's episodes need actions; export without --controls has them"
         )
     key, scaling = contract["observation"]["key"], scaling_in(contract)
+    views = {view["key"]: (view["height"], view["width"], view["channels"]) for view in contract.get("pixels", ())}
+    vector = {key: contract["observation"]["size"]} if key or not views else {}
+
+    def deterministic_of_pixels(observation: Observation, generator: torch.Generator | None) -> Tensor:
+        rows = [x.reshape(-1, *shape_of(size)) for x, size in zip(observation.values(), sizes.values(), strict=True)]
+        first = next(iter(observation.values()))
+        return act(*rows).reshape(*first.shape[:-3], -1)
+
+    sizes = views | vector
     return SavedPolicy(
         path,
-        deterministic,
+        deterministic_of_pixels if views else deterministic,
         key,
         config,
-        {key: contract["observation"]["size"]},
+        sizes,
         contract["action"]["size"],
         contract["origin"].get("env_steps"),
         None if scaling is None else tuple(actuator["name"] for actuator in contract["action"]["actuators"]),
         scaling,
         contract,
+        tuple(views),
     )
 
 
@@ -168,13 +219,21 @@ def _scaled(controls: dict[str, list] | None) -> dict[str, object]:
     return {"actuators": tuple(controls["actuators"]), "scaling": from_plain(controls)}
 
 
-def _mode(agent: Agent) -> Callable[[Tensor, torch.Generator | None], Tensor]:
-    return lambda observation, generator: agent.mode({agent.policy_obs_key: observation})
+def _shown(agent: Agent, observation: Tensor | Observation) -> Observation:
+    """What `SavedPolicy.act` is given, as the agent wants it."""
+    return observation if isinstance(observation, dict) else {agent.policy_obs_key: observation}
 
 
-def _sample(agent: Agent, action_dim: int) -> Callable[[Tensor, torch.Generator | None], Tensor]:
-    def act(observation: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(*observation.shape[:-1], action_dim, generator=generator, device=observation.device)
-        return agent.sample({agent.policy_obs_key: observation}, noise)
+def _mode(agent: Agent) -> Callable[[Tensor | Observation, torch.Generator | None], Tensor]:
+    return lambda observation, generator: agent.mode(_shown(agent, observation))
+
+
+def _sample(agent: Agent, action_dim: int) -> Callable[[Tensor | Observation, torch.Generator | None], Tensor]:
+    def act(observation: Tensor | Observation, generator: torch.Generator | None) -> Tensor:
+        seen = _shown(agent, observation)
+        key = agent.policy_obs_keys[0]
+        leading = seen[key].shape[: seen[key].dim() - len(shape_of(agent.observation_sizes[key]))]
+        noise = torch.randn(*leading, action_dim, generator=generator, device=seen[key].device)
+        return agent.sample(seen, noise)
 
     return act
