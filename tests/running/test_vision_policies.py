@@ -121,7 +121,7 @@ def test_episodes_of_the_task(runs, file):
     folder, _ = runs[True]
     result = torch_ppo.evaluate(folder / file, BallTask(), episodes=3, physics="warp")
     assert result.returns.shape == (3,) and result.returns.isfinite().all()
-    with pytest.raises(PolicyError, match=r"pixels/front 24 x 24 x 3, but BallTask gives pixels/front 20 x 24 x 3"):
+    with pytest.raises(PolicyError, match=r"front 24 x 24 x 3, state 1, but BallTask gives pixels/front 20 x 24 x 3"):
         torch_ppo.evaluate(folder / file, BallTask(height=20), episodes=3, physics="warp")
 
 
