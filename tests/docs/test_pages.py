@@ -11,7 +11,11 @@ PAGES = {
     "from_brax.md": ("16 settings have the same name", "policy.pt: TorchScript", "policy.pt: TorchScript"),
     "from_rsl_rl.md": ("num_mini_batches = 4", "max_iterations: 3", "policy.pt: TorchScript"),
     "from_sb3.md": ("batch_size = 64 transitions", "clip_obs", "policy.pt: TorchScript"),
-    "fine_tune.md": ("policy.pt: TorchScript", "policy.pt: TorchScript"),
+    "fine_tune.md": (
+        *("policy.pt: TorchScript",) * 3,
+        "note: learning_rate is 0.0001 from here on; it was 0.0003",
+        "policy.pt: TorchScript",
+    ),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
     "episodes.md": ("policy.pt: TorchScript", "cartpole: return"),
     "plot.md": ("runs/first/report.html", "comparison.html", "kl.png"),

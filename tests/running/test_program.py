@@ -377,8 +377,23 @@ MISTAKES = [
     ("--resume torch_pickle", "torch_pickle/checkpoints/last.pt is not a whole checkpoint"),
     ("--resume foreign", "foreign/checkpoints/last.pt"),
     ("--resume run", "run is complete at 4,160 env steps; --num-timesteps"),
-    ("--resume run --learning-rate 0.5", "--learning-rate cannot change in a resumed run (it has 0.001)"),
-    ("--resume run --num-envs 16", "--num-envs cannot change in a resumed run (it has 8)"),
+    (
+        "--resume run --num-envs 16",
+        "--num-envs cannot change in a resumed run (it has 8), because episodes are under way",
+    ),
+    (
+        "--resume run --discounting 0.5",
+        "--discounting cannot change in a resumed run (it has 0.97), because what the value",
+    ),
+    (
+        "--resume run --activation elu",
+        "because the networks were made with it; start a new run with --restore-checkpoint",
+    ),
+    ("--resume run --restore-checkpoint-path run", "because it is read when a run begins"),
+    ("--resume run --seed 3", "because episodes and random numbers are under way"),
+    ("--resume run --torch-threads 2", "bit for bit"),
+    ("--resume run --learning-rate -1", "learning_rate is -1"),
+    ("--resume run --num-timesteps 8000 --save-checkpoint-path a_file", "a_file"),
     ("--resume run --env cartpole", "--resume goes on with a run as it was; leave out --env"),
     ("--resume run --run-dir new", "leave out --env, --config and --run-dir"),
     # starting from another run

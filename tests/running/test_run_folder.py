@@ -124,9 +124,63 @@ def test_resume_takes_another_checkpoint(train, differences):
 def test_an_edited_file_is_told_from_an_option(train):
     assert train(*TINY, "--run-dir", "run")[0] == 0
     config = Path("run/config.toml")
-    config.write_text(config.read_text().replace("learning_rate = 0.001", ""))
+    before = config.read_text()
+    config.write_text(before.replace("discounting = 0.97", ""))
     status, _, errors = train("--resume", "run", "--num-timesteps", 2000)
-    assert status == 2 and "config.toml has been edited: learning_rate is 0.0001 there, and 0.001" in errors
+    assert status == 2 and "config.toml has been edited: discounting is 0.9 there, and 0.97" in errors
+    config.write_text(before.replace("learning_rate = 0.001", "learning_rate = 0.002"))
+    status, out, _ = train("--resume", "run", "--num-timesteps", 2000)
+    assert status == 0 and "note: learning_rate is 0.002 from here on; it was 0.001" in out
+
+
+def learning_rates(run):
+    return [
+        line["training/learning_rate"]
+        for line in read_history(Path(run) / "metrics.jsonl")
+        if "training/learning_rate" in line
+    ]
+
+
+def test_what_may_change_when_resumed(train):
+    """A note on each, its effect from there on, and the configuration of the run from then on."""
+    assert train(*TINY, "--run-dir", "run")[0] == 0
+    assert learning_rates("run") == pytest.approx([1e-3, 1e-3])
+    changes = (
+        "--learning-rate 5e-4 --entropy-cost 0.5 --num-evals 5 --num-eval-envs 3 --save-checkpoint-path extra".split()
+    )
+    status, out, errors = train("--resume", "run", "--num-timesteps", 1280, *changes)
+    assert (status, errors) == (0, "")
+    for name, now, was in (("learning_rate", 0.0005, 0.001), ("num_evals", 5, 3), ("num_eval_envs", 3, 2)):
+        assert f"note: {name} is {now!r} from here on; it was {was!r}" in out
+    assert "note: num_timesteps" not in out
+    assert learning_rates("run") == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4])
+    assert sorted(path.name for path in Path("extra").iterdir()) == ["000000000960.pt", "000000001280.pt"]
+    config = load_config("run")
+    assert (config.learning_rate, config.num_evals, config.entropy_cost) == (5e-4, 5, 0.5)
+    assert config.save_checkpoint_path == str(Path("extra").resolve())
+    status, out, _ = train("--resume", "run", "--num-timesteps", 1600, "--trust")
+    assert status == 0 and "from here on" not in out  # these are the run's own now
+    assert learning_rates("run")[-1] == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "expected"),
+    [
+        (
+            [],
+            ["--learning-rate-schedule", "LINEAR"],
+            [0.4375e-3, 0.1875e-3],
+        ),  # as if it had been there from the beginning
+        (["--learning-rate-schedule", "LINEAR"], ["--learning-rate-schedule", "NONE"], [1e-3, 1e-3]),
+        (["--learning-rate-schedule", "LINEAR"], [], [0.4375e-3, 0.1875e-3]),
+        (["--learning-rate-warmup-timesteps", "600"], ["--learning-rate-warmup-timesteps", "0"], [1e-3, 1e-3]),
+    ],
+)
+def test_schedules_when_resumed(train, before, change, expected):
+    """The learning rate is that of the new schedule at the step where the run is."""
+    assert train(*TINY, "--num-evals", "5", *before, "--run-dir", "run")[0] == 0
+    assert train("--resume", "run/checkpoints/320.pt", *change)[0] == 0
+    assert learning_rates("run")[-2:] == pytest.approx(expected)
 
 
 def test_two_runs_of_one_second(monkeypatch, tmp_path):

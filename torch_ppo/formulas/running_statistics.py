@@ -67,6 +67,19 @@ def ema_update(
     return new_mean, std, variance
 
 
+def mode_of(std: Tensor, summed_variance: Tensor, count: int, std_eps: float = 0.0) -> str:
+    """Whose `summed_variance` `(dim,)` it is, by which of "welford" and "ema" explains `std` `(dim,)` better.
+
+    Brax's checkpoints do not say, and the two differ by a factor of `count`.
+    """
+    variance = summed_variance.double().clamp(min=0.0)
+    off = {}
+    for mode, found in (("welford", variance / max(count, 1)), ("ema", variance)):
+        expected = (found + std_eps).sqrt().clamp(STD_MIN, STD_MAX)
+        off[mode] = (expected / std.double().clamp(min=STD_MIN)).log().abs().sum()
+    return "ema" if off["ema"] < off["welford"] else "welford"
+
+
 def robust_mean_and_std(batch: Tensor) -> tuple[Tensor, Tensor]:
     """Median and what would be the standard deviation of a normal distribution with the same 1 % and 99 % quantiles.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo.formulas.networks import INITIALIZERS, MLP, NormalPolicy, TanhNormalPolicy, ValueNetwork
-from torch_ppo.formulas.running_statistics import STD_MAX, STD_MIN
+from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.importing.imported import Arrays, ForeignError, Imported, as_tensor, mlp
 from torch_ppo.importing.pickles import Inert
 from torch_ppo.learning.agent import Agent, make_agent
@@ -229,16 +229,12 @@ def _of_normalizer(normalizer: Tree) -> dict[str, object]:
     """How the statistics go on: Brax's checkpoint does not say the mode, but what the standard deviation is made of does."""
     eps = float(f"{float(np.asarray(normalizer.get('std_eps', 0.0))):.7g}")
     count = _count(normalizer["count"])
-    off = {"welford": 0.0, "ema": 0.0}
-    if count:
-        for key, std in _statistics(normalizer, "std").items():
-            summed = np.maximum(np.asarray(normalizer_part(normalizer, "summed_variance", key), np.float64), 0)
-            for mode, variance in (("welford", summed / count), ("ema", summed)):
-                expected = np.sqrt(variance + eps).clip(STD_MIN, STD_MAX)
-                off[mode] += float(np.abs(np.log(expected / np.asarray(std, np.float64).clip(STD_MIN))).sum())
+    stds = _statistics(normalizer, "std")
+    std = as_tensor(np.concatenate([stds[key] for key in stds]))
+    summed = as_tensor(np.concatenate([normalizer_part(normalizer, "summed_variance", key) for key in stds]))
     return {
         "normalize_observations_std_eps": eps,
-        "normalize_observations_mode": "ema" if off["ema"] < off["welford"] else "welford",
+        "normalize_observations_mode": mode_of(std, summed, count, eps) if count else "welford",
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.formulas.controls import Scaling
+from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
 from torch_ppo.running.fit import network_misfit
@@ -246,6 +247,11 @@ def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_va
                 raise ValueError("its networks have an encoder each, but shared_encoder is true; false would fit")
     wanted = {name: tensor for name, tensor in saved_agent.items() if restore_value or not name.startswith("value.")}
     agent.load_state_dict(wanted, strict=restore_value)
+    for statistics in agent.normalizer.values():
+        count = int(statistics.count)
+        mode = mode_of(statistics.std, statistics.summed_variance, count, statistics.std_eps)
+        if count and mode != statistics.mode:  # the run was in the other one; the next update would take it for its own
+            statistics.summed_variance *= 1 / count if mode == "welford" else count
 
 
 def restore(state: TrainingState, restore_params: tuple[dict[str, Tensor], ...] | None = None) -> None:

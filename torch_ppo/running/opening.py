@@ -14,13 +14,11 @@ from torch_ppo.running.environment import check_trusted, locate_task, remember, 
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import TrainArguments
 from torch_ppo.running.restarts import note_run
+from torch_ppo.running.resuming import changes, config_to_resume, refuse_changes
 from torch_ppo.running.training_state import FIRST_OF_ONE, TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
 from torch_ppo.simulation.task import Task
-
-# With --resume these may still be given; everything else is the run's own.
-RESUME_OVERRIDES = ("num_timesteps", "keep_checkpoints", "on_disk_error")
 
 
 def open_run(
@@ -80,7 +78,9 @@ def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Trai
     else:
         path = devices.from_first()
         saved = load_checkpoint(Path(path)) if path else None
-        config = arguments.settings.checked() if saved is None else _config_to_resume(arguments, saved)
+        config = (
+            arguments.settings.checked() if saved is None else config_to_resume(arguments.settings, config_of(saved))
+        )
         folder = RunFolder.of_run(arguments.resume)
         state = here.make_state(config, make_task(locate_task(folder.path, config.env, trusted=arguments.trust)[0]))
     if saved is None:
@@ -90,12 +90,6 @@ def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Trai
         continued = state.load_checkpoint(saved, load_part(part, saved["env_steps"]))
         devices.total(int(not continued))
     return RunFolder(Path(devices.from_first())), state
-
-
-def _config_to_resume(arguments: TrainArguments, saved: dict[str, object]) -> Config:
-    """The configuration of a checkpoint, with what may change in a resumed run."""
-    overrides = {name: getattr(arguments.settings, name) for name in RESUME_OVERRIDES}
-    return dataclasses.replace(config_of(saved), **overrides)
 
 
 def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, TrainingState, list[str]]:
@@ -113,10 +107,7 @@ def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Training
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     restore(state)
-    # The run goes on from anywhere.
-    paths = ("save_checkpoint_path", "restore_checkpoint_path")
-    given = {name: path for name in paths if (path := getattr(config, name)) is not None}
-    state.config = dataclasses.replace(state.config, **{name: os.path.abspath(path) for name, path in given.items()})
+    state.config = _from_anywhere(state.config)
     if config.save_checkpoint_path is not None:
         make_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     try:
@@ -127,6 +118,13 @@ def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Training
         folder.close()
         raise
     return folder, state, []
+
+
+def _from_anywhere(config: Config) -> Config:
+    """With whole paths: the run goes on from any folder."""
+    paths = ("save_checkpoint_path", "restore_checkpoint_path")
+    given = {name: path for name in paths if (path := getattr(config, name)) is not None}
+    return dataclasses.replace(config, **{name: os.path.abspath(path) for name, path in given.items()})
 
 
 def _resumed_run(
@@ -145,7 +143,7 @@ def _resumed_run(
 def _resume(
     folder: RunFolder, arguments: TrainArguments, is_exported: Callable[[Path, Path], bool], here: Here
 ) -> tuple[TrainingState, list[str]]:
-    path, saved, notes = None, None, []
+    path, saved, notes, trusted = None, None, [], arguments.trust
     if arguments.resume.is_file():
         path, saved = arguments.resume, load_checkpoint(arguments.resume)
     elif (newest := folder.load_newest()) is not None:
@@ -160,9 +158,17 @@ def _resume(
                 f"{path} is of an imported policy, without optimizer and episodes, so that nothing can be resumed; "
                 f"--config {folder.path} --restore-checkpoint-path {folder.path} trains on from it"
             )
-        config = _config_to_resume(arguments, saved)
-        _refuse_changes(arguments.settings, config, read_config(str(folder.config)))
-    _refuse_writing_elsewhere(folder, config, trusted=arguments.trust)
+        file = read_config(str(folder.config))
+        config = config_to_resume(arguments.settings, config_of(saved))
+        refuse_changes(arguments.settings, config, file)
+        extra = config.save_checkpoint_path
+        if extra is not None and extra != file.get(
+            "save_checkpoint_path"
+        ):  # by the command line: a wish, not the file's
+            check_folder(Path(extra), "--save-checkpoint-path")
+            config, trusted = _from_anywhere(config), True
+        notes += changes(config, config_of(saved))
+    _refuse_writing_elsewhere(folder, config, trusted=trusted)
     name, found = locate_task(folder.path, config.env, trusted=arguments.trust)
     task = make_task(name)
     state = here.make_state(config, task)
@@ -185,6 +191,8 @@ def _resume(
             notes.append(f"note: {folder.path} is complete but for {folder.policy.name}")
     with disk_errors(folder.checkpoints):
         folder.checkpoints.mkdir(exist_ok=True)
+    if saved is not None and config.save_checkpoint_path is not None:
+        make_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     if saved is not None:
         folder.mend_best(saved)
     folder.write_config(state.config)
@@ -209,20 +217,3 @@ def _refuse_complete(folder: RunFolder, state: TrainingState, is_exported: Calla
         )
     if is_exported(folder.policy, folder.checkpoint("best")):
         raise ConfigError(f"{folder.path} is complete at {done:,} env steps; --num-timesteps {2 * done} would go on")
-
-
-def _refuse_changes(given: Config, config: Config, file: dict[str, object]) -> None:
-    """ConfigError if an option given with --resume, or the run's config.toml, differs from what the run has."""
-    for field in dataclasses.fields(Config):
-        asked, own = getattr(given, field.name), getattr(config, field.name)
-        if asked == own:
-            continue
-        flag = field.name.replace("_", "-")
-        if asked == file.get(field.name, field.default):
-            raise ConfigError(
-                f"config.toml has been edited: {field.name} is {asked!r} there, and {own!r} in the checkpoint; put it "
-                "back, or start a new run with --restore-checkpoint-path"
-            )
-        raise ConfigError(
-            f"--{flag} cannot change in a resumed run (it has {own!r}); start a new run with --restore-checkpoint-path"
-        )

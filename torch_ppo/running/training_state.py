@@ -121,6 +121,8 @@ def clone(live: object) -> object:
     return {name: clone(value) for name, value in live.items()}
 
 
+# A resumed run in which one of them is another has the learning rate that they say; else that of its checkpoint.
+DECIDES_LEARNING_RATE = ("learning_rate", "learning_rate_schedule", "learning_rate_warmup_timesteps")
 FIRST_OF_ONE = {"rank": 0, "count": 1}  # what a checkpoint without "devices" is of
 
 
@@ -355,6 +357,8 @@ class TrainingState:
             raise ValueError(misfit)
         self.agent.load_state_dict(saved["agent"])
         self.learner.load_optimizer(saved["optimizer"])
+        if any(saved["config"].get(name) != getattr(self.config, name) for name in DECIDES_LEARNING_RATE):
+            self.learner.learning_rate.fill_(self.config.learning_rate)  # a schedule then sets its own
         copy_into(self.learner.state(), saved["learner"], "learner")
         self.training_steps = saved["training_steps"]
         own = {"rank": self.devices.rank, "count": self.devices.count}
