@@ -122,14 +122,20 @@ def make_task(name: str) -> Task:
     return ENVS[name]()
 
 
-def _load_task(name: str) -> Task:
+def load_named(name: str) -> object:
+    """What "package.module:name" or "path/to/file.py:name" means; ConfigError if there is no such thing."""
     place, _, attribute = name.rpartition(":")
     module = _load_file(Path(place).expanduser(), name) if place.endswith(".py") else _import(place, name)
-    make = getattr(module, attribute, None)
-    if make is None:
+    made = getattr(module, attribute, None)
+    if made is None:
         tasks = [each for each, value in vars(module).items() if value is not Task and _makes_task(value)]
         hint = did_you_mean(attribute, tasks) if tasks else ", nor any other torch_ppo.Task"
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute or 'task without a name'}{hint}")
+    return made
+
+
+def _load_task(name: str) -> Task:
+    make, attribute = load_named(name), name.rpartition(":")[2]
     if not _makes_task(make):
         raise ConfigError(f"env is {name!r}, but {attribute} is not a torch_ppo.Task")
     try:

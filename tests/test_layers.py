@@ -26,6 +26,7 @@ ROOMS = (
     "torch_ppo.starting",
     "torch_ppo",  # the face: it names what others promise, and imports it only when it is asked for
     "torch_ppo.envs",
+    "torch_ppo.environments",
     "torch_ppo.showing",
     "torch_ppo.learning",
     "torch_ppo.exporting",
@@ -109,7 +110,7 @@ def importers(*packages: str) -> set[str]:
 
 def test_tasks_are_known_only_to_the_programs_and_what_opens_runs():
     outside = {module for module in importers("torch_ppo.envs") if not module.startswith("torch_ppo.envs")}
-    assert {room_of(module) for module in outside} == {"torch_ppo.running", "programs"}
+    assert {room_of(module) for module in outside} == {"torch_ppo.environments", "torch_ppo.running", "programs"}
 
 
 def test_warp_is_known_only_to_its_engine_and_its_ray_tracers():

@@ -76,10 +76,12 @@ INTERACTIONS = {
 
 # Arguments of the library call alone.
 CALL_ARGUMENTS = {
-    "environment": "a task, or the name of one",
-    "eval_env": "task for evaluation, if another one",
+    "environment": "a task, envs, a function that makes envs, or a name; see [environments.md](environments.md)",
+    "eval_env": "likewise for evaluation, if another one",
     "network_factory": "dict of the fields under Networks, by Brax's names, or a function that makes the modules",
     "randomization_fn": "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
+    "wrap_env": "false uses envs as they are: they restart their own episodes",
+    "wrap_env_fn": "function (env, episode_length, action_repeat, randomization_fn) -> envs with rules of episodes",
     "progress_fn": "called with env steps and metrics at every report",
     "policy_params_fn": "called with env steps, make_policy and params before every report",
     "restore_params": "(normalizer, policy, value) to start from; comes before restore_checkpoint_path",

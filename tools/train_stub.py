@@ -21,6 +21,7 @@ HEAD = '''"""Made by `python -m tools.train_stub` from train.py and the fields o
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.policy import MakePolicy, Params

@@ -20,6 +20,7 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.command import called, reader_may_leave
+from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
 from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
@@ -31,7 +32,6 @@ from torch_ppo.running.acting import make_env
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_atomically
 from torch_ppo.running.environment import locate_task
-from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.simulation.scaling import from_plain, to_plain
 from torch_ppo.simulation.task import Task
 
@@ -159,7 +159,7 @@ def is_exported(path: Path, checkpoint: Path) -> bool:
     return True
 
 
-def export_of_run(checkpoint: Path, path: Path, task: Task) -> None:
+def export_of_run(checkpoint: Path, path: Path, task: Task | None) -> None:
     """What training writes at its end: a checkpoint's policy as TorchScript."""
     saved = load_checkpoint(checkpoint)
     agent = agent_from_checkpoint(saved)

@@ -8,6 +8,7 @@ import time
 
 from torch_ppo.command import called
 from torch_ppo.diagnosis.findings import Watch
+from torch_ppo.environments.finding import runs_own_code
 from torch_ppo.export import export_of_run
 from torch_ppo.running.disk import DiskError, DiskWrites
 from torch_ppo.running.evaluate import EvaluationStopped
@@ -59,8 +60,9 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     progress = Progress(config.total_env_steps, state.env_steps)
     writes = DiskWrites(config.on_disk_error, progress.message)
     last_step = state.env_steps if state.training_steps else -1
-    log = MetricsLog(folder.path, config, state.env.task, last_step=last_step, writes=writes)
-    most = state.env.task.reward_range[1] * state.env.episode_length
+    never_ends = state.env.never_terminates
+    log = MetricsLog(folder.path, config, never_ends=never_ends, last_step=last_step, writes=writes)
+    most = state.env.reward_range[1] * state.env.episode_length
     watch = Watch(read_history(folder.path / "metrics.jsonl"), config, most)
     for note in log.notes:
         progress.message(note)
@@ -127,7 +129,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
         raise DiskError(f"{writes.failing}; {folder.what_is_saved()}{lines}")
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
-        trust = " --trust" if ":" in config.env or config.save_checkpoint_path else ""
+        trust = " --trust" if runs_own_code(config.env) or config.save_checkpoint_path else ""
         progress.message(f"  {called('train')} --resume {folder.path}{trust}")
         sys.exit(128 + stop.number)
     best = folder.checkpoint("best")

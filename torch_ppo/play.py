@@ -25,6 +25,7 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.command import called, print_notes, reader_may_leave
+from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.exporting.reading import format_of
@@ -33,7 +34,6 @@ from torch_ppo.running.environment import check_trusted, locate_task, what_chang
 from torch_ppo.running.fit import actions_in_words, task_misfit
 from torch_ppo.running.saved_policy import SavedPolicy, load_policy
 from torch_ppo.running.spellings import rename
-from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch_ppo.callable_module import make_callable
+from torch_ppo.environments.contract import Environment
+from torch_ppo.environments.sources import Wrapping
 from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.devices import DeviceLost
 from torch_ppo.learning.policy import MakePolicy, Params, params_of, policy_maker
@@ -34,12 +36,14 @@ __all__ = ["DivergedError", "train"]  # what `help` shows
 
 @with_settings
 def train(
-    environment: Task | str,
+    environment: Task | Environment | Callable[..., object] | str,
     num_timesteps: int,
     *,
-    eval_env: Task | str | None = None,
+    eval_env: Task | Environment | Callable[..., object] | str | None = None,
     network_factory: NetworkFactory | Mapping[str, object] | None = None,
     randomization_fn: RandomizationFn | None = None,
+    wrap_env: bool = True,
+    wrap_env_fn: Callable[..., object] | None = None,
     progress_fn: Callable[[int, Metrics], object] = lambda step, metrics: None,
     policy_params_fn: Callable[[int, MakePolicy, Params], object] = lambda step, make_policy, params: None,
     restore_params: Params | None = None,
@@ -47,13 +51,17 @@ def train(
 ) -> tuple[MakePolicy, Params, Metrics]:
     """Trains `environment` and returns `(make_policy, params, metrics)`; the counterpart of `brax...ppo.train`.
 
-    environment:       a task, or the name of one of ours
+    environment:       a task, envs, a function that makes envs, or a name: ours, gym:Ant-v5, file.py:make_env
+                       (docs/environments.md)
     num_timesteps:     env steps to train for, at least; 0 only initialises (and restores)
-    eval_env:          another task for evaluation
+    eval_env:          another one for evaluation
     network_factory:   a dict of Brax's factory options, or a function (policy_obs_dim, value_obs_dim,
                        action_dim) -> (policy, value) of modules as in `torch_ppo.formulas.networks`
     randomization_fn:  (physics, generator) -> values of model fields for each env, as `Task.randomize`; of training
                        and, unless `randomize_eval` is false, of evaluation
+    wrap_env:          False uses envs as they are: they restart their own episodes
+    wrap_env_fn:       (env, episode_length=, action_repeat=, randomization_fn=) -> envs with rules of episodes, for
+                       training and evaluation; a task's `env` has `env.wrap(...)`
     progress_fn:       called with (env steps, metrics) at every report
     policy_params_fn:  called with (env steps, make_policy, params) at step 0 and before every report
     restore_params:    (normalizer, policy, value) to start from; comes before `restore_checkpoint_path`
@@ -63,7 +71,13 @@ def train(
     """
     check_functions(progress_fn=progress_fn, policy_params_fn=policy_params_fn)
     environment, eval_env, network_factory = checked_arguments(
-        environment, num_timesteps, eval_env, network_factory, restore_params, settings
+        environment,
+        num_timesteps,
+        eval_env,
+        Wrapping(wrap_env, wrap_env_fn, randomization_fn),
+        network_factory,
+        restore_params,
+        settings,
     )
     # With 0 the networks are still made, so the rest of the configuration is checked as for one training step.
     config = Config(num_timesteps=num_timesteps or 1, **settings)
@@ -73,9 +87,8 @@ def train(
         state = TrainingState(
             dataclasses.replace(config, device=device),
             environment,
-            eval_task=eval_env,
+            eval_environment=eval_env,
             network_factory=network_factory,
-            randomization_fn=randomization_fn,
             devices=devices,
         )
         restore(state, restore_params)

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.learning.batch import allocate_batch
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.accelerate import set_precision
 from torch_ppo.running.evaluate import Evaluator, act_of
-from torch_ppo.running.training_state import seen_and_done
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation import env as env_module
 from torch_ppo.simulation.dry_step import Found, as_observation, as_reward

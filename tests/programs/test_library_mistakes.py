@@ -22,7 +22,10 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
     ("arguments", "words"),
     [
         ({"environment": Cartpole}, r"environment is the class Cartpole, but must be a task: Cartpole\(\) would work"),
-        ({"environment": None}, "environment is None, but must be a torch_ppo.Task, or the name of one"),
+        (
+            {"environment": None},
+            "environment is None, but must be a torch_ppo.Task, an environment, or the name of one",
+        ),
         ({"environment": object()}, "environment is <object .* but must be a torch_ppo.Task"),
         ({"eval_env": Cartpole}, "eval_env is the class Cartpole"),
         ({"eval_env": ToyTask()}, r"eval_env gives state 5 and takes 2 actions, but the environment gives"),
@@ -33,7 +36,15 @@ NETWORKS = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,)}
             {"network_factory": lambda *sizes: None, "policy_hidden_layer_sizes": (8,)},
             "policy_hidden_layer_sizes has no effect beside a network_factory function",
         ),
-        ({"wrap_env": torch.ones(2)}, "wrap_env is not supported"),
+        ({"wrap_env": torch.ones(2)}, "wrap_env is tensor.*, but must be True or False"),
+        (
+            {"wrap_env": False},
+            "wrap_env = False uses an environment that restarts its own episodes, but Cartpole is a task",
+        ),
+        ({"wrap_env": False, "wrap_env_fn": print}, "wrap_env_fn has no effect with wrap_env = False"),
+        ({"wrap_env_fn": 3}, "wrap_env_fn is 3, but must be a function, or None"),
+        ({"wrap_env_fn": lambda env, **rules: None}, "wrap_env_fn returns None"),
+        ({"randomization_fn": 3}, "randomization_fn is 3, but must be a function, or None"),
         ({"num_eval_envs": 10**9}, "num_eval_envs = 1000000000 needs 128 GB of memory at least, and cpu has"),
         ({"num_updates_per_batch": 10**9}, r"num_updates_per_batch \* num_minibatches = 2000000000 needs 64 GB of"),
         ({"history": 10**9}, "history = 1000000000 needs 16 GB of memory at least"),

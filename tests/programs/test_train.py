@@ -198,8 +198,6 @@ def test_brax_arguments_and_defaults():
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
-        ({"wrap_env": False}, "Env"),
-        ({"wrap_env_fn": lambda env: env}, "Env"),
         ({"use_pmap_on_reset": False}, "pmap"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

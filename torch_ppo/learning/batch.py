@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 from torch_ppo.simulation.views import is_picture
 
@@ -120,7 +120,7 @@ class Batch:
         )
 
 
-def allocate_batch(config: Config, env: Env, agent: Agent, num_sequences: int | None = None) -> Batch:
+def allocate_batch(config: Config, env: Environment, agent: Agent, num_sequences: int | None = None) -> Batch:
     """An empty batch for this env and agent, on the env's device; by default that of a whole training step."""
     whole = num_sequences is None
     num_sequences = config.num_unrolls if whole else num_sequences

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.formulas import distribution
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
@@ -10,7 +11,6 @@ from torch_ppo.learning.batch import Batch, allocate_batch
 from torch_ppo.learning.diagnostics import Diagnostics
 from torch_ppo.learning.evidence import Evidence
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 
 
@@ -38,7 +38,7 @@ class Collector:
     diagnostics:        of all unrolls since the last report
     """
 
-    def __init__(self, config: Config, env: Env, agent: Agent, batch: Batch, noise: Noise) -> None:
+    def __init__(self, config: Config, env: Environment, agent: Agent, batch: Batch, noise: Noise) -> None:
         self.env, self.agent, self.batch, self.noise = env, agent, batch, noise
         self.num_unrolls_per_env, self.discounting = config.num_unrolls_per_env, config.discounting
         self.record = allocate_batch(config, env, agent, env.num_envs)
@@ -103,7 +103,7 @@ class Collector:
             row.discounted_return.copy_(self.discounted_return)
 
 
-def outcome_of_step(env: Env, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
+def outcome_of_step(env: Environment, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors of `row` that hold what comes of a step, and those of `env` that it is copied from."""
     pairs = [
         (row.reward, env.reward),

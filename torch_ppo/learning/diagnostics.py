@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
 from torch_ppo.learning.update import METRICS
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.host import host_can_ask
 
 # A squashed action beyond this share of its limit hardly changes when the network does.
@@ -41,7 +41,7 @@ class Diagnostics:
     normalizer_was:   mean and std of each observation when `clear` was called last                     (2, dim)
     """
 
-    def __init__(self, config: Config, env: Env, agent: Agent, record: Batch) -> None:
+    def __init__(self, config: Config, env: Environment, agent: Agent, record: Batch) -> None:
         self.env, self.agent, self.record = env, agent, record
         device = env.device
         others = (name for name in env.episode_metrics if name not in ("length", "sum_reward"))
@@ -51,7 +51,7 @@ class Diagnostics:
         self.episode_sums = torch.zeros(n, dtype=torch.float64, device=device)
         self.lowest, self.highest = (torch.zeros(2, device=device) for _ in range(2))
         self.bins = torch.zeros(2, NUM_BINS, dtype=torch.int64, device=device)
-        low, high = (limit * env.episode_length for limit in env.task.reward_range)
+        low, high = (limit * env.episode_length for limit in env.reward_range)
         self.edges = [bin_edges(0.0, env.episode_length), bin_edges(low, high)]
         self._edges = torch.tensor(self.edges, device=device)
         self._per_step = torch.tensor([[name.endswith("per_step")] for name in self.names], device=device)
@@ -63,11 +63,7 @@ class Diagnostics:
         self._peak_columns = [METRICS.index(name) for name in PEAKS]
         # tanh leaves actions within 1; a normal distribution has no such limit, and what counts is the control's range.
         self._limit = SATURATED * agent.bijector.forward(torch.tensor(math.inf)).item()
-        model = env.physics.model
-        limited = torch.as_tensor(model.actuator_ctrllimited, dtype=torch.bool)
-        control = torch.as_tensor(model.actuator_ctrlrange, dtype=torch.float32).clone()
-        control[~limited] = torch.tensor([-math.inf, math.inf])
-        self._control_range = control.T.contiguous().to(device)  # (2, nu)
+        self._control_range = env.control_range  # (2, nu)
         self.clear()
 
     def state(self) -> dict[str, object]:

@@ -140,9 +140,10 @@ def compile_parts(collector: Collector, learner: Learner, *, few_launches: bool)
     """
     log.info("torch.compile: compiling what is not physics; about half a minute, less where it is cached")
     collector.act = compiled(collector.act)
-    collector.env.after_physics = compiled(collector.env.after_physics)
+    env = collector.env
+    for name in (*env.compilable, *(env.compilable_on_gpu if few_launches else ())):
+        setattr(env, name, compiled(getattr(env, name)))
     if few_launches:
-        collector.env.before_physics = compiled(collector.env.before_physics)
         collector.finish_unroll = compiled(collector.finish_unroll)
         learner.one_value_pass = True
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
@@ -167,7 +168,8 @@ def record_graphs(
     def record(function: Callable[[], None], *, with_warp: bool) -> Callable[[], None]:
         return capture_cuda(function, device, generators.values(), with_warp=with_warp)
 
-    collector.unroll = record(collector.unroll, with_warp=True)
+    if collector.env.recordable:
+        collector.unroll = record(collector.unroll, with_warp=True)
     if learner.devices.alone:
         learner.sgd_pass = record(learner.sgd_pass, with_warp=False)
     else:
@@ -175,5 +177,5 @@ def record_graphs(
             learner.sgd_pass = record(learner.sgd_pass, with_warp=False)
         except RuntimeError as error:  # whether NCCL can be recorded depends on its version and the driver's
             log.warning("SGD steps are launched one by one, as their exchange cannot be recorded: %s", error)
-    if evaluator is not None:
+    if evaluator is not None and evaluator.env.recordable:
         evaluator.advance = record(evaluator.advance, with_warp=True)

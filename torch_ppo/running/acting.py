@@ -9,14 +9,16 @@ from typing import Any, Literal
 
 import torch
 
-from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.environments.contract import WHOLE, Environment, lacking
+from torch_ppo.environments.finding import canonical, source_of
+from torch_ppo.environments.sources import Source, Wanted, seen_and_done
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Act
 from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
-from torch_ppo.running.training_state import randomization_of, resolve_config, resolve_device, seen_and_done
+from torch_ppo.running.training_state import resolve_config, resolve_device
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation, Task
@@ -37,7 +39,7 @@ class Acting:
     """
 
     name: str
-    env: Env
+    env: Environment
     act: Act
 
 
@@ -90,33 +92,19 @@ def make_env(
     return _env_of(environment, "env", settings)
 
 
-def _env_of(environment: Task | str, stream: str, settings: dict[str, Any]) -> Env:
+def _env_of(environment: object, stream: str, settings: dict[str, Any]) -> Environment:
     """The env with the settings of a `Config`, whose checks and words are used; random numbers are those of `stream`."""
-    task = make_task(environment) if isinstance(environment, str) else environment
-    if not isinstance(task, Task):
-        raise ConfigError(f"the environment is {task!r}, but must be a task, such as Balance(), or the name of one")
+    source = source_of(environment)
     batch = {"batch_size": settings["num_envs"], "num_minibatches": 1}  # any that goes with num_envs
-    config = resolve_config(Config(num_timesteps=1, **settings, **batch), task)
-    device = torch.device(config.device)
-    return Env(
-        task,
-        config.num_envs,
-        episode_length=config.episode_length,
-        device=device,
-        generator=make_generators(config.seed, device)[stream],
-        action_repeat=config.action_repeat,
-        auto_reset=config.auto_reset,
-        engine=config.physics,
-        randomization_fn=randomization_of(task, config, None),
-        randomize_episode=config.randomize,
-        **seen_and_done(config),
-        max_state=config.max_state,
-    )
+    config = resolve_config(Config(num_timesteps=1, **settings, **batch), source)
+    generator = make_generators(config.seed, torch.device(config.device))[stream]
+    wanted = Wanted(config, config.num_envs, generator, auto_reset=config.auto_reset, randomize=True)
+    return source.make(wanted)
 
 
 def find_acting(
     run_or_policy: RunOrPolicy,
-    env: Env | Task | str | None,
+    env: object | None,
     *,
     num_envs: int | None,
     default_num_envs: int,
@@ -132,18 +120,19 @@ def find_acting(
     Raises UserError where something is missing or does not fit.
     """
     settings = {"num_envs": num_envs, "physics": physics, "device": device, "episode_length": episode_length}
-    if isinstance(env, Env):
+    if env is not None and not lacking(env, WHOLE):
         for name, value in settings.items():
             if value not in (None, "auto", "cpu"):
-                raise ConfigError(f"{name} is {value!r}, but env is an Env and has its own; leave one of them out")
+                raise ConfigError(
+                    f"{name} is {value!r}, but env is an environment and has its own; leave one of them out"
+                )
         policy = _policy_of(run_or_policy, deterministic, checkpoint, env.device)
-        name = type(env.task).__name__
+        name = env.name
     else:
         policy = _policy_of(run_or_policy, deterministic, checkpoint, resolve_device(device))
-        task, of_run = _task_and_settings(policy, env)
+        source, name, of_run = _source_and_settings(policy, env)
         given = {name: value for name, value in settings.items() if value is not None}
-        env = _env_of(task, "eval_env", {"num_envs": default_num_envs, "seed": seed, **of_run, **given})
-        name = canonical_name(task) if isinstance(task, str) else type(task).__name__
+        env = _env_of(source, "eval_env", {"num_envs": default_num_envs, "seed": seed, **of_run, **given})
     return Acting(name, env, _act_of(policy, name, env, make_generators(seed, env.device)["eval"]))
 
 
@@ -165,26 +154,32 @@ def _policy_of(
     return given
 
 
-def _task_and_settings(policy: object, env: Task | str | None) -> tuple[Task | str, dict[str, Any]]:
-    """The task that is meant, and the settings of the policy's run that hold for it."""
+def _source_and_settings(policy: object, env: object | None) -> tuple[Source, str, dict[str, Any]]:
+    """The source of envs that is meant, what it is called, and the settings of the policy's run that hold for it."""
     config = policy.config if isinstance(policy, SavedPolicy) else None
     if env is not None:
-        return env, {"action_repeat": config.action_repeat, **seen_and_done(config)} if config else {}
+        source = source_of(env, "env")
+        name = canonical(env) if isinstance(env, str) else source.name
+        return source, name, {"action_repeat": config.action_repeat, **seen_and_done(config)} if config else {}
     if config is None or not config.env:
         raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
     place, notes = locate_task(policy.run_folder, config.env, trusted=False, remedy='env="{name}"')
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return place, {
-        "episode_length": config.episode_length,
-        "action_repeat": config.action_repeat,
-        "randomize": config.randomize and config.randomize_eval,
-        "max_state": config.max_state,
-        **seen_and_done(config),
-    }
+    return (
+        source_of(place),
+        canonical(place),
+        {
+            "episode_length": config.episode_length,
+            "action_repeat": config.action_repeat,
+            "randomize": config.randomize and config.randomize_eval,
+            "max_state": config.max_state,
+            **seen_and_done(config),
+        },
+    )
 
 
-def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Env, generator: torch.Generator) -> Act:
+def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Environment, generator: torch.Generator) -> Act:
     """What gives the actions of `policy` in `env`, a task called `name`; PolicyError at the first that does not fit."""
     saved = isinstance(policy, SavedPolicy)
     who, shape = policy.path if saved else "the policy", (env.num_envs, env.action_dim)

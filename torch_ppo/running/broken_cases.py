@@ -78,7 +78,10 @@ def keep_cases(state: TrainingState, collected: int) -> list[str]:
     A file is read with `torch.load(path, weights_only=True)`: the case as in `Evidence.take`, with seed, env, env_steps,
     what broke and the sizes of the parts of `state`; `python -m torch_ppo.play --broken FILE` shows it.
     """
-    evidence, config, model = state.collector.evidence, state.config, state.env.physics.model
+    evidence, config = state.collector.evidence, state.config
+    if evidence is None:  # the env keeps no states
+        return []
+    model = state.env.physics.model
     total_unrolls, folder, lines = int(evidence.num_unrolls), state.broken_folder, []
     frame_dims = {key: len(statistics.mean) for key, statistics in state.agent.normalizer.items()}
     each = config.num_envs * config.unroll_length * config.action_repeat

@@ -3,14 +3,14 @@
 import functools
 from collections.abc import Mapping
 
-from torch_ppo.envs import make_task
+from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import ObjectSource, Source, Wrapping
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.formulas.pixels import make_ppo_networks_vision
 from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.settings.brax_options import VISION_DEFAULTS, own_options
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.task import Task
 
 # Fields that only our own network factory reads.
 NETWORK_SETTINGS = {
@@ -25,21 +25,20 @@ NETWORK_SETTINGS = {
 
 # Brax arguments without a meaning here: the only value that may be given, and why.
 UNSUPPORTED = {
-    "wrap_env": ((True,), "the rules of an episode are part of Env"),
-    "wrap_env_fn": ((None,), "the rules of an episode are part of Env"),
     "use_pmap_on_reset": ((True,), "there is no pmap in PyTorch"),
 }
 
 
 def checked_arguments(
-    environment: Task | str,
+    environment: object,
     num_timesteps: int,
-    eval_env: Task | str | None,
+    eval_env: object | None,
+    wrapping: Wrapping,
     network_factory: NetworkFactory | Mapping[str, object] | None,
     restore_params: object,
     settings: dict[str, object],
-) -> tuple[Task, Task | None, NetworkFactory | None]:
-    """The tasks and the network factory that are meant; completes `settings` in place. ConfigError for what cannot be."""
+) -> tuple[Source, Source | None, NetworkFactory | None]:
+    """The sources of envs and the network factory that are meant; completes `settings` in place. ConfigError for what cannot be."""
     for name, (allowed, reason) in UNSUPPORTED.items():
         if name in settings and not any(settings[name] is each for each in allowed):
             raise ConfigError(f"{name} is not supported: {reason}")
@@ -80,11 +79,27 @@ def checked_arguments(
         and all(isinstance(x, Mapping) for x in restore_params)
     ):
         raise ConfigError("restore_params is not (normalizer, policy, value), as train returns and hands to callbacks")
-    return (
-        task_of(environment, "environment"),
-        None if eval_env is None else task_of(eval_env, "eval_env"),
-        network_factory,
-    )
+    _check_wrapping(wrapping)
+    source = source_of(environment, "environment", wrapping)
+    eval_source = None if eval_env is None else source_of(eval_env, "eval_env", wrapping)
+    if eval_source is None and isinstance(source, ObjectSource) and settings.get("run_evals", True):
+        raise ConfigError(
+            f"eval_env is None, but the environment {source.name} cannot also be the one that is evaluated in; eval_env = "
+            "another one, or run_evals = False, would work"
+        )
+    return source, eval_source, network_factory
+
+
+def _check_wrapping(wrapping: Wrapping) -> None:
+    """ConfigError for arguments about wrapping that cannot be."""
+    if not isinstance(wrapping.wrap_env, bool):
+        raise ConfigError(f"wrap_env is {wrapping.wrap_env!r}, but must be True or False")
+    for name in ("wrap_env_fn", "randomization_fn"):
+        given = getattr(wrapping, name)
+        if given is not None and not callable(given):
+            raise ConfigError(f"{name} is {given!r}, but must be a function, or None")
+    if wrapping.wrap_env_fn is not None and not wrapping.wrap_env:
+        raise ConfigError("wrap_env_fn has no effect with wrap_env = False; leave one of them out")
 
 
 def _vision_options(factory: object, settings: dict[str, object]) -> NetworkFactory | Mapping[str, object]:
@@ -103,16 +118,3 @@ def check_functions(**given: object) -> None:
     for name, value in given.items():
         if not callable(value):
             raise ConfigError(f"{name} is {value!r}, but must be a function; left out, nothing is called")
-
-
-def task_of(given: object, parameter: str) -> Task:
-    """The task that an argument of the call means; ConfigError if it means none."""
-    if isinstance(given, str):
-        return make_task(given)
-    if isinstance(given, type) and issubclass(given, Task):
-        raise ConfigError(
-            f"{parameter} is the class {given.__name__}, but must be a task: {given.__name__}() would work"
-        )
-    if not isinstance(given, Task):
-        raise ConfigError(f"{parameter} is {given!r}, but must be a torch_ppo.Task, or the name of one")
-    return given

@@ -61,6 +61,8 @@ def determinism_in_words(env: Env, engine: str) -> str:
     promise = (
         "deterministic: the same seed gives the same bits on this machine, with these versions and this many threads"
     )
+    if env.physics is None:
+        return f"deterministic: of all but {env.name}, whose simulation is not ours"
     if engine == "mujoco":
         return f"{promise}, as it does without; C MuJoCo computes each world in one thread: no cost"
     if env.device.type == "cpu":

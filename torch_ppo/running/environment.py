@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import torch_ppo
+from torch_ppo.environments.finding import runs_own_code
+from torch_ppo.environments.sources import Source
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.disk import disk_errors, write_atomically
 from torch_ppo.running.task_files import TaskFiles, changed, files_of, where_to_load
-from torch_ppo.simulation.task import Task
 
 PACKAGES = ("torch", "mujoco", "mujoco-warp", "warp-lang", "numpy")
 LARGEST_DIFF = 1_000_000  # bytes; of more, the beginning
@@ -50,20 +51,20 @@ def locate_task(folder: Path, env: str, *, trusted: bool, remedy: str = "--trust
 
 def check_trusted(name: str, source: str, *, trusted: bool, remedy: str = "--trust") -> None:
     """ConfigError if loading the task `name`, of which `source` tells, would run code that nobody has asked for."""
-    if ":" in name and not trusted:
+    if runs_own_code(name) and not trusted:
         remedy = remedy.format(name=name)
         raise ConfigError(f"{source} names a task of its own, {name}, whose code would run; {remedy} allows it")
 
 
-def remember(folder: Path, env: str, task: Task) -> list[str]:
+def remember(folder: Path, env: str, source: Source) -> list[str]:
     """Notes a start of the run; at the first, also what its task is made of. Lines about what has changed since.
 
     DiskError if the folder cannot be written. Files of the task that cannot be read do not matter.
     """
     record = _read(folder)
-    start = _start()
-    notes = _differences(record, task, start["versions"])
-    files = None if "task" in record else _files_of(task)
+    start = _start(source.packages)
+    notes = _differences(record, source, start["versions"])
+    files = None if "task" in record else _files_of(source)
     if files is not None:
         record["git"] = _git(folder, files)
         with disk_errors(folder / "task"):
@@ -76,22 +77,24 @@ def remember(folder: Path, env: str, task: Task) -> list[str]:
     return notes
 
 
-def _files_of(task: Task) -> TaskFiles | None:
+def _files_of(source: Source) -> TaskFiles | None:
     """None for a task without files, such as one typed into an interpreter, or with some that cannot be read."""
+    if source.code is None:
+        return None
     try:
-        return files_of(task)
+        return files_of(source.code)
     except (OSError, KeyError, AttributeError, TypeError, ValueError, SyntaxError):
         return None
 
 
-def what_changed(folder: Path, task: Task) -> list[str]:
+def what_changed(folder: Path, source: Source) -> list[str]:
     """A line if the task's files are not those that the run began with."""
-    return _differences(_read(folder), task, {})
+    return _differences(_read(folder), source, {})
 
 
-def _differences(record: Record, task: Task, versions: dict[str, str]) -> list[str]:
+def _differences(record: Record, source: Source, versions: dict[str, str]) -> list[str]:
     notes = []
-    files = _files_of(task)
+    files = _files_of(source)
     with contextlib.suppress(OSError, LookupError, AttributeError, TypeError):
         names = changed(record["task"]["files"], files.hashes())
         if names:
@@ -104,8 +107,8 @@ def _differences(record: Record, task: Task, versions: dict[str, str]) -> list[s
     return notes
 
 
-def _start() -> Record:
-    """When and how this process was started, and with what."""
+def _start(packages: tuple[str, ...]) -> Record:
+    """When and how this process was started, and with what; versions of more `packages` than ours."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.orig_argv,
@@ -113,7 +116,7 @@ def _start() -> Record:
         "versions": {
             "python": platform.python_version(),
             "torch_ppo": torch_ppo.__version__,
-            **{name: _version(name) for name in PACKAGES},
+            **{name: _version(name) for name in (*PACKAGES, *packages)},
         },
         "system": platform.platform(),
     }

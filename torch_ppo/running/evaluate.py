@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.devices import ALONE, Devices
-from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation
 
 # Policy steps that are recorded as one graph, at most.
@@ -19,7 +19,7 @@ MAX_STEPS_PER_CALL = 25
 Act = Callable[[Observation], Tensor]
 
 
-def act_of(agent: Agent, env: Env, noise: Noise, *, deterministic: bool) -> Act:
+def act_of(agent: Agent, env: Environment, noise: Noise, *, deterministic: bool) -> Act:
     """The agent's most likely actions in `env`, or samples with `noise`."""
     if deterministic:
         return agent.mode
@@ -41,7 +41,7 @@ class Evaluator:
     broken_before: worlds that broke in evaluations before this one
     """
 
-    def __init__(self, env: Env, act: Act, devices: Devices = ALONE) -> None:
+    def __init__(self, env: Environment, act: Act, devices: Devices = ALONE) -> None:
         self.env, self.act, self.devices = env, act, devices
         self.walltime = 0.0
         self.sums = {name: torch.zeros_like(env.reward) for name in ("reward", *env.metrics)}
@@ -84,7 +84,7 @@ class Evaluator:
 
     def overflowed_envs(self) -> int:
         """How many envs have exceeded a buffer of MuJoCo Warp so far. Reads from the device."""
-        return int(self.env.physics.overflow.ne(0).sum())
+        return int(self.env.overflowed)
 
     def run_episodes(self) -> tuple[dict[str, Tensor], Tensor]:
         """Sums over the episode of the reward and each metric, and its length in env steps; each `(num_envs,)`.
@@ -98,7 +98,7 @@ class Evaluator:
             if self.devices.any(self.should_stop()):
                 raise EvaluationStopped
         if self.success is not None:  # of episodes that action repeats have kept from their time limit, too
-            now = self.env.task.success(self.env.physics, self.env.memory)
+            now = self.env.success_now()
             torch.where(self.active.bool(), now.float(), self.success, out=self.success)
         return self.sums, self.lengths
 

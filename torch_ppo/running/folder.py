@@ -33,7 +33,8 @@ class RunFolder:
         """Checks that the folder is free; creates nothing yet."""
         if path is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            path = Path("runs") / f"{config.env.rpartition(':')[2]}-{stamp}-s{config.seed}"
+            name = config.env.rpartition(":")[2].replace("/", "-")  # of Gymnasium's names some have one
+            path = Path("runs") / f"{name}-{stamp}-s{config.seed}"
             with readable(path, "--run-dir"):
                 folder = cls(_next_free(path))
             folder._named_here = True

@@ -16,7 +16,6 @@ from torch_ppo.running.tensorboard import (
     scalars,
 )
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.task import Task
 
 
 class MetricsLog:
@@ -25,8 +24,11 @@ class MetricsLog:
     notes:  what is to be said of a history that was found
     """
 
-    def __init__(self, folder: Path, config: Config, task: Task, *, last_step: int, writes: DiskWrites) -> None:
-        """Goes on after the report at `last_step`; -1 is before the first. DiskError if the folder cannot be written."""
+    def __init__(self, folder: Path, config: Config, *, never_ends: bool, last_step: int, writes: DiskWrites) -> None:
+        """Goes on after the report at `last_step`; -1 is before the first. DiskError if the folder cannot be written.
+
+        never_ends:  whether only the time limit ends an episode
+        """
         path = folder / "metrics.jsonl"
         # Lines after the checkpoint are of work that is about to be done again.
         self.notes = cut_history(path, last_step)
@@ -34,7 +36,7 @@ class MetricsLog:
         self._lines = AppendedFile(path)
         # Files are read in the order of their names; the microsecond keeps those of one second apart.
         self._events = AppendedFile(folder / f"events.out.tfevents.{time.time_ns() // 1000}")
-        self._constant = constant_metrics(config, task)
+        self._constant = constant_metrics(config, never_ends=never_ends)
         self.writes(lambda: self._events.append(*first_events(config, last_step + 1)))
 
     def write(

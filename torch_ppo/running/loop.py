@@ -135,7 +135,7 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     metrics["training/walltime"] = state.walltime
     devices, broken = state.devices, state.env.broken
     metrics |= broken.metrics_by_cause("training", devices.sum_(broken.counts.clone()))
-    metrics["training/overflowed_envs"] = float(devices.total(int(state.env.physics.overflow.ne(0).sum())))
+    metrics["training/overflowed_envs"] = float(devices.total(int(state.env.overflowed)))
     evaluation = evaluated(state) if state.evaluator else {}
     state.interval_sums.zero_()
     state.interval_steps, state.interval_time = 0, 0.0

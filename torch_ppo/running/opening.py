@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from torch_ppo.envs import make_task
+from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import Source
 from torch_ppo.errors import ConfigError
 from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.running.checkpoint import CheckpointError, config_of, load_checkpoint, load_part, restore
@@ -18,7 +19,6 @@ from torch_ppo.running.resuming import changes, config_to_resume, refuse_changes
 from torch_ppo.running.training_state import FIRST_OF_ONE, TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
-from torch_ppo.simulation.task import Task
 
 
 def open_run(
@@ -47,9 +47,9 @@ def open_run(
     state.broken_folder = folder.path / "broken"
     config = state.config
     start = f", from {state.env_steps:,} env steps" if state.training_steps else ""
-    engine = {"warp": "MuJoCo Warp", "mujoco": "C MuJoCo"}[config.physics]
+    engine = {"warp": "MuJoCo Warp and ", "mujoco": "C MuJoCo and ", "auto": ""}[config.physics]
     introduction = (
-        f"{Path(config.env).name}: {source}, seed {config.seed}, {engine} and PyTorch on {config.device}{start}\n"
+        f"{Path(config.env).name}: {source}, seed {config.seed}, {engine}PyTorch on {config.device}{start}\n"
         f"{folder.path}  (tensorboard --logdir {folder.path.parent})"
     )
     return folder, state, "\n".join([introduction, *notes])
@@ -62,11 +62,11 @@ class Here:
     devices: Devices
     device: str | None
 
-    def make_state(self, config: Config, task: Task) -> TrainingState:
+    def make_state(self, config: Config, source: Source) -> TrainingState:
         """The state of a run on this process's device."""
         if self.device is not None:
             config = dataclasses.replace(config, device=self.device)
-        return TrainingState(config, task, devices=self.devices)
+        return TrainingState(config, source, devices=self.devices)
 
 
 def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, TrainingState]:
@@ -74,7 +74,7 @@ def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Trai
     devices, saved = here.devices, None
     if arguments.resume is None:
         config = arguments.settings.checked()
-        state = here.make_state(config, make_task(config.env))
+        state = here.make_state(config, source_of(config.env))
     else:
         path = devices.from_first()
         saved = load_checkpoint(Path(path)) if path else None
@@ -82,7 +82,7 @@ def _joining_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Trai
             arguments.settings.checked() if saved is None else config_to_resume(arguments.settings, config_of(saved))
         )
         folder = RunFolder.of_run(arguments.resume)
-        state = here.make_state(config, make_task(locate_task(folder.path, config.env, trusted=arguments.trust)[0]))
+        state = here.make_state(config, source_of(locate_task(folder.path, config.env, trusted=arguments.trust)[0]))
     if saved is None:
         restore(state)
     else:
@@ -102,8 +102,8 @@ def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Training
     check_trusted(
         config.env, "the configuration", trusted=arguments.env_is_given or arguments.trust, remedy="--env {name}"
     )
-    task = make_task(config.env)
-    state = here.make_state(config, task)
+    source = source_of(config.env)
+    state = here.make_state(config, source)
     if config.save_checkpoint_path is not None:
         check_folder(Path(config.save_checkpoint_path), "--save-checkpoint-path")
     restore(state)
@@ -113,7 +113,7 @@ def _new_run(arguments: TrainArguments, here: Here) -> tuple[RunFolder, Training
     try:
         folder.create(state.config)
         note_run(folder.path)
-        remember(folder.path, config.env, task)
+        remember(folder.path, config.env, source)
     except BaseException:
         folder.close()
         raise
@@ -170,21 +170,26 @@ def _resume(
         notes += changes(config, config_of(saved))
     _refuse_writing_elsewhere(folder, config, trusted=trusted)
     name, found = locate_task(folder.path, config.env, trusted=arguments.trust)
-    task = make_task(name)
-    state = here.make_state(config, task)
+    source = source_of(name)
+    state = here.make_state(config, source)
     if saved is None:
         restore(state)
     else:
         try:
             begun_anew = here.devices.total(int(not state.load_checkpoint(saved)))
-            if begun_anew:
+            if begun_anew and state.env.state() is None:
+                notes.append(
+                    f"note: {state.env.name} cannot be checkpointed, so its episodes begin anew, and the run is not bit for "
+                    "bit what it would have been; networks, optimizer and counters go on"
+                )
+            elif begun_anew:
                 before = saved.get("devices", FIRST_OF_ONE)["count"]
                 notes.append(
                     f"note: of {here.devices.count} devices {begun_anew} begin their episodes anew, with new random "
                     f"numbers (the checkpoint is of {before}); networks, optimizer and counters go on"
                 )
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-            changed = "".join(f" ({note.removeprefix('note: ')})" for note in what_changed(folder.path, task))
+            changed = "".join(f" ({note.removeprefix('note: ')})" for note in what_changed(folder.path, source))
             raise CheckpointError(f"{path} does not fit: {error}{changed}") from None
         if state.training_steps >= state.config.num_training_steps and not state.report_is_due:
             _refuse_complete(folder, state, is_exported)
@@ -197,7 +202,7 @@ def _resume(
         folder.mend_best(saved)
     folder.write_config(state.config)
     note_run(folder.path)
-    return state, [*notes, *found, *remember(folder.path, config.env, task)]
+    return state, [*notes, *found, *remember(folder.path, config.env, source)]
 
 
 def _refuse_writing_elsewhere(folder: RunFolder, config: Config, *, trusted: bool) -> None:

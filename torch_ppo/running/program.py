@@ -10,7 +10,8 @@ import torch
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
-from torch_ppo.envs import ENVS, canonical_name, make_task
+from torch_ppo.environments.finding import canonical, source_of
+from torch_ppo.envs import ENVS, canonical_name
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import ProgramOptions, TrainArguments, kinds, read_options
@@ -47,8 +48,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     given = _program_options(words)
     asks_for_help = bool({"-h", "--help"} & set(words))
     if given.env is not None:
-        make_task(given.env)
-        given.env = canonical_name(given.env)
+        source_of(given.env)
+        given.env = canonical(given.env)
     name, why = _source(given, asks_for_help)
     about = ABOUT
     if name is None:
@@ -65,7 +66,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     program = ProgramOptions(config=given.config, dialect=given.dialect)
     with reader_may_leave():  # --help is often read by head
         arguments = read_options(words, values, program, prog=called("train"), about=about)
-    settings = dataclasses.replace(arguments.settings, env=canonical_name(arguments.settings.env))
+    settings = dataclasses.replace(arguments.settings, env=canonical(arguments.settings.env))
     arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)
     if given.resume is not None:
         return arguments, f"{name} ({why})"
@@ -129,11 +130,11 @@ def _read(name: str, given: argparse.Namespace) -> dict[str, object]:
 def _keep_own_time_limit(values: dict[str, object], given: argparse.Namespace) -> None:
     """A configuration that is borrowed from another task does not bring that task's episode_length."""
     theirs = values.get("episode_length")
-    if given.episode_length or theirs is None or canonical_name(str(values.get("env", ""))) in ("", given.env):
+    if given.episode_length or theirs is None or canonical(str(values.get("env", ""))) in ("", given.env):
         return
     del values["episode_length"]
-    own = make_task(given.env).episode_length
-    if own != theirs:
+    own = source_of(given.env).episode_length
+    if own not in (None, theirs):
         log.info(
             f"note: episode_length is {own:,}, the task's own; {given.config} has {theirs:,} for {values['env']}, and "
             f"--episode-length {theirs} would choose that"

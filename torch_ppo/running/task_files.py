@@ -13,7 +13,6 @@ from pathlib import Path
 import mujoco
 
 from torch_ppo.simulation.included import find_assets
-from torch_ppo.simulation.task import Task
 
 LARGEST_COPY = 1_000_000  # bytes of a mesh or texture; of larger ones the hash is kept
 SOURCES = (".py", ".xml")  # copied whatever their size
@@ -51,9 +50,11 @@ class TaskFiles:
         return left_out
 
 
-def files_of(task: Task) -> TaskFiles:
-    """The task's module, those of its neighbours that it imports, its MJCF and what that includes. OSError if unreadable."""
-    module = sys.modules[type(task).__module__]
+def files_of(task: object) -> TaskFiles:
+    """The module of a task, or of a function that makes envs, those of its neighbours that it imports, its MJCF and what
+    that includes. OSError if unreadable.
+    """
+    module = sys.modules[task.__module__]
     source = Path(module.__file__).resolve()
     depth = 0 if module.__spec__ is None else module.__spec__.name.count(".")
     root = source.parents[depth]

@@ -13,7 +13,6 @@ from torch.utils.tensorboard.summary import custom_scalars, hparams, text
 from torch_ppo.diagnosis.findings import Finding
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import to_toml
-from torch_ppo.simulation.task import Task
 
 Histogram = tuple[list[float], list[int]]  # inner edges, counts
 
@@ -40,10 +39,9 @@ LAYOUT = {
 }
 
 
-def constant_metrics(config: Config, task: Task) -> frozenset[str]:
-    """Metrics that cannot change with this configuration and task."""
+def constant_metrics(config: Config, *, never_ends: bool) -> frozenset[str]:
+    """Metrics that cannot change with this configuration; `never_ends`: only the time limit ends an episode."""
     c = config
-    never_ends = type(task).terminated is Task.terminated
     constant = {
         "eval/avg_episode_length": never_ends,
         "eval/std_episode_length": never_ends,

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import torch_ppo
+from torch_ppo.environments.contract import Environment
+from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import Source, Wanted
 from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import NetworkFactory, make_agent
@@ -29,8 +31,7 @@ from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.running.memory_needed import check_memory
 from torch_ppo.running.phase_clock import PhaseClock
 from torch_ppo.settings.config import Config
-from torch_ppo.simulation.env import Env, RandomizationFn
-from torch_ppo.simulation.scaling import to_plain
+from torch_ppo.simulation.copies import clone, copy_into
 from torch_ppo.simulation.task import Task
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_config(config: Config, task: Task) -> Config:
+def resolve_config(config: Config, source: Source | Task) -> Config:
     """The configuration with what was left open filled in: device, engine, capture level, episode length."""
-    device = resolve_device(config.device)
+    device, source = resolve_device(config.device), source_of(source)
+    compiled = device.type == "cuda" if config.compile is None else config.compile
+    episode_length = config.episode_length or source.episode_length
+    config = dataclasses.replace(config, device=str(device), compile=compiled, episode_length=episode_length)
+    return _with_engine(config, device) if source.simulated else _without_engine(config, source.name, device)
+
+
+def _with_engine(config: Config, device: torch.device) -> Config:
     engine = config.physics
     if engine == "auto":
         engine = "warp" if device.type == "cuda" else "mujoco"
@@ -71,54 +79,34 @@ def resolve_config(config: Config, task: Task) -> Config:
         raise ConfigError(f"capture = unroll records CUDA graphs, and the device is {device}; auto would work")
     if capture == "auto":
         capture = "none" if engine == "mujoco" else "unroll" if device.type == "cuda" else "physics"
-    return dataclasses.replace(
-        config,
-        device=str(device),
-        physics=engine,
-        capture=capture,
-        compile=device.type == "cuda" if config.compile is None else config.compile,
-        episode_length=config.episode_length or task.episode_length,
-    )
+    return dataclasses.replace(config, physics=engine, capture=capture)
 
 
-def randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
-    """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted.
-
-    None where there is nothing of the kind, or only what `randomize_episode` does.
-    """
-    if given is not None or not config.randomize:
-        return given
-    if type(task).randomize is not Task.randomize:
-        return task.randomize
-    if type(task).randomize_episode is not Task.randomize_episode:
-        return None
-    raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
+# Settings of our own simulation and episodes, which others' environments have in their own ways.
+_OF_OURS = (
+    "physics", "auto_reset", "random_episode_phase", "history", "history_obs_keys", "action_delay", "max_state",
+)  # fmt: skip
 
 
-def seen_and_done(config: Config) -> dict[str, Any]:
-    """The settings of an `Env` that decide what a policy sees at once, and when what it does arrives."""
-    return {name: getattr(config, name) for name in ("history", "history_obs_keys", "action_delay")}
+def _without_engine(config: Config, name: str, device: torch.device) -> Config:
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    for setting in _OF_OURS:
+        if getattr(config, setting) != defaults[setting]:
+            raise ConfigError(
+                f"{setting} = {getattr(config, setting)!r} has no effect in {name}, which is not simulated here; leave it out"
+            )
+    capture = config.capture
+    if capture == "auto":
+        capture = "unroll" if device.type == "cuda" else "none"
+    if capture == "physics" or (capture == "unroll" and device.type != "cuda"):
+        raise ConfigError(f"capture = {capture} has nothing to record of {name} on {device}; auto or none would work")
+    return dataclasses.replace(config, capture=capture)
 
 
-def copy_into(live: object, saved: object, path: str = "") -> None:
-    """Copies saved tensors into live ones of the same structure, in place; ValueError names a mismatch."""
-    if isinstance(live, Tensor):
-        if not isinstance(saved, Tensor) or live.shape != saved.shape:
-            found = tuple(saved.shape) if isinstance(saved, Tensor) else saved
-            raise ValueError(f"{path} is {found} in the checkpoint, but {tuple(live.shape)} here")
-        live.copy_(saved)
-        return
-    if not isinstance(saved, dict) or live.keys() != saved.keys():
-        raise ValueError(f"{path or 'the state'} has other entries in the checkpoint")
-    for name, value in live.items():
-        copy_into(value, saved[name], f"{path}.{name}" if path else name)
-
-
-def clone(live: object) -> object:
-    """A copy of a nested dict of tensors."""
-    if isinstance(live, Tensor):
-        return live.detach().clone()
-    return {name: clone(value) for name, value in live.items()}
+def _kept(env: Environment) -> dict[str, object] | None:
+    """A copy of an env's state; None if it cannot be checkpointed."""
+    state = env.state()
+    return None if state is None else clone(state)
 
 
 # A resumed run in which one of them is another has the learning rate that they say; else that of its checkpoint.
@@ -149,14 +137,14 @@ class TrainingState:
     def __init__(
         self,
         config: Config,
-        task: Task,
+        environment: Source | Task,
         *,
-        eval_task: Task | None = None,
+        eval_environment: Source | Task | None = None,
         network_factory: NetworkFactory | None = None,
-        randomization_fn: RandomizationFn | None = None,
         devices: Devices = ALONE,
     ) -> None:
-        self.config = config = resolve_config(config, task)
+        self.source = source_of(environment)
+        self.config = config = resolve_config(config, self.source)
         self.devices, share = devices, devices.share(config)
         self.device = torch.device(config.device)
         check_memory(config, self.device)
@@ -169,16 +157,14 @@ class TrainingState:
         if config.deterministic:
             make_torch_deterministic(self.device)
         self.generators = make_generators(config.seed, self.device, devices.rank)
-        self.env = self._make_env(
-            task,
-            share.num_envs,
-            "env",
-            auto_reset=config.auto_reset,
-            random_episode_phase=config.random_episode_phase,
-            randomization_fn=randomization_of(task, config, randomization_fn),
-            randomize_episode=config.randomize,
-            keep_final=True,
-        )
+        rules = {"auto_reset": config.auto_reset, "random_episode_phase": config.random_episode_phase}
+        self.env = self._make_env(self.source, share.num_envs, "env", randomize=True, keep_final=True, **rules)
+        self.config = config = dataclasses.replace(config, episode_length=self.env.episode_length)
+        if config.bootstrap_on_truncation and not self.env.final_observation:
+            raise ConfigError(
+                f"bootstrap_on_truncation needs the observation before a restart, which {self.env.name} does not keep; false "
+                "would work"
+            )
         if config.deterministic:
             log.info(determinism_in_words(self.env, config.physics))
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
@@ -196,15 +182,8 @@ class TrainingState:
         self.learner = Learner(self.agent, config, self.batch, self.noise, devices)
         self.evaluator = None
         if config.run_evals and config.num_evals > 0:
-            eval_task = eval_task or task
-            randomization = randomization_of(eval_task, config, randomization_fn) if config.randomize_eval else None
-            eval_env = self._make_env(
-                eval_task,
-                share.num_eval_envs,
-                "eval_env",
-                randomization_fn=randomization,
-                randomize_episode=config.randomize and config.randomize_eval,
-            )
+            source = self.source if eval_environment is None else source_of(eval_environment)
+            eval_env = self._make_env(source, share.num_eval_envs, "eval_env", randomize=config.randomize_eval)
             sizes = (eval_env.observation_sizes, eval_env.action_dim)
             if sizes != (self.observation_sizes, self.action_dim):
                 raise ConfigError(
@@ -228,8 +207,7 @@ class TrainingState:
         self.broken_before = self.env.broken.counts.tolist()
         self.broken_folder: Path | None = None
         self.best: dict[str, float] | None = None
-        scaling = self.env.scaling()
-        self.controls = None if scaling is None else to_plain(scaling, self.env.physics.model)
+        self.controls = self.env.controls()
         started = time.perf_counter()
         self._accelerate()
         self.preparation_time = time.perf_counter() - started
@@ -240,55 +218,34 @@ class TrainingState:
         if not (config.compile or record):
             return
         before = self.checkpoint()
-        eval_env = self.evaluator.env.state() if self.evaluator else {}
-        eval_env_before = clone(eval_env)
+        eval_env = self.evaluator.env if self.evaluator else None
+        eval_env_before = None if eval_env is None else _kept(eval_env)
         if config.compile:
             compile_parts(self.collector, self.learner, few_launches=self.device.type == "cuda")
         self.collector.unroll()
         self.learner.sgd_pass()
         if record:
             record_graphs(self.collector, self.learner, self.evaluator, self.generators, self.device)
-        self.collector.evidence.take()
+        if self.collector.evidence is not None:
+            self.collector.evidence.take()
         self.load_checkpoint(before)
-        copy_into(eval_env, eval_env_before)  # no part of a checkpoint, but its counts are reported
+        if eval_env_before is not None:
+            eval_env.load_state(eval_env_before)  # no part of a checkpoint, but its counts are reported
 
-    def _make_env(
-        self,
-        task: Task,
-        num_envs: int,
-        stream: str,
-        *,
-        randomization_fn: RandomizationFn | None,
-        randomize_episode: bool,
-        auto_reset: str = "cached",
-        random_episode_phase: bool = False,
-        keep_final: bool = False,
-    ) -> Env:
+    def _make_env(self, source: Source, num_envs: int, stream: str, **wanted: Any) -> Environment:
+        """Envs of a source with random numbers of their own; ConfigError if they do not obey the configuration."""
         config = self.config
-        return Env(
-            task,
-            num_envs,
-            episode_length=config.episode_length,
-            device=self.device,
-            generator=self.generators[stream],
-            action_repeat=config.action_repeat,
-            auto_reset=auto_reset,
-            random_episode_phase=random_episode_phase,
-            engine=config.physics,
-            # Within a recorded unroll it is part of that; the recording of its own is for resets.
-            capture=config.capture != "none",
-            randomization_fn=randomization_fn,
-            randomize_episode=randomize_episode,
-            keep_final=keep_final,
-            **seen_and_done(config),
-            max_state=config.max_state,
-            deterministic=config.deterministic,
-        )
+        env = source.make(Wanted(config, num_envs, self.generators[stream], **wanted))
+        for name in ("episode_length", "action_repeat"):
+            asked, found = getattr(config, name), getattr(env, name)
+            if asked not in (None, found) and not source.simulated:
+                raise ConfigError(f"{name} is {asked}, but {env.name} has {found} of its own; leave it out")
+        return env
 
     @property
     def task_name(self) -> str:
         """What errors call the task: the name that it was asked for by, without the folder of a file; or its class."""
-        return Path(self.config.env).name or type(self.env.task).__name__
+        return Path(self.config.env).name or self.env.name
 
     @property
     def env_steps(self) -> int:
@@ -333,7 +290,7 @@ class TrainingState:
         """Copies of what differs between devices that learn together."""
         return {
             "devices": {"rank": self.devices.rank, "count": self.devices.count},
-            "env": clone(self.env.state()),
+            "env": _kept(self.env) or {},
             "collector": clone(self.collector.state()),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
         }
@@ -343,8 +300,8 @@ class TrainingState:
 
         part:  this device's own, of the same training step, where several learn together; the checkpoint has the first's
 
-        Returns whether its episodes go on. They begin anew, with other random numbers, where there is no such part, as
-        with another number of devices.
+        Returns whether its episodes go on. They begin anew where the env cannot be checkpointed; and with other random
+        numbers where there is no such part, as with another number of devices.
         """
         if torch.device(saved["config"]["device"]).type != self.device.type:
             raise ValueError(
@@ -363,10 +320,11 @@ class TrainingState:
         self.training_steps = saved["training_steps"]
         own = {"rank": self.devices.rank, "count": self.devices.count}
         found = next((x for x in (part, saved) if x and x.get("devices", FIRST_OF_ONE) == own), None)
+        env = None if found is None else self.env.state()
         if found is not None:
-            env = self.env.state()
-            saved_env = upgraded_env(found["env"], env, saved["format"], num_substeps=self.env.num_substeps)
-            copy_into(env, saved_env, "env")
+            if env is not None:
+                saved_env = upgraded_env(found["env"], env, saved["format"], num_substeps=self.env.num_substeps)
+                self.env.load_state(saved_env)
             copy_into(self.collector.state(), found["collector"], "collector")
             generators = found["generators"]
         else:
@@ -374,7 +332,7 @@ class TrainingState:
             generators = {name: generator.get_state() for name, generator in anew.items()}
         for name, generator in self.generators.items():
             generator.set_state(generators[name].cpu())
-        if found is None:
+        if env is None:
             self.env.reset()
         self.walltime = saved["walltime"]
         if self.evaluator:
@@ -389,4 +347,4 @@ class TrainingState:
         self.episode_metrics.load_state(saved["episode_metrics"])
         self.best = saved["best"]
         self.broken_before = self.env.broken.counts.tolist()
-        return found is not None
+        return env is not None

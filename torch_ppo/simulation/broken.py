@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from torch_ppo.simulation.host import host_can_ask
-from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Observation
 
 
@@ -65,10 +64,14 @@ class BrokenWorlds:
         found = {f"{prefix}/broken_envs/{cause}": float(n) for cause, n in zip(self.causes, numbers, strict=True) if n}
         return {f"{prefix}/broken_envs": float(sum(numbers)), **found}
 
-    def find(self, physics: Physics, observed: Observation) -> Tensor:
-        """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics."""
-        size, *others = (x for x in (physics.qpos, physics.qvel) if x.shape[1])
-        torch.amax(size.abs(), 1, out=self._state_size)  # NaN if any is
+    def find(self, state: Iterable[Tensor], observed: Observation) -> Tensor:
+        """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics.
+
+        state:  parts of it, of any number of columns; none where it is not known
+        """
+        first, *others = [x for x in state if x.shape[1]] or [None]
+        if first is not None:
+            torch.amax(first.abs(), 1, out=self._state_size)  # NaN if any is
         for x in others:
             torch.maximum(self._state_size, x.abs().amax(1), out=self._state_size)
         for key, row in self._seen.items():

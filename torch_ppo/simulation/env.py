@@ -14,12 +14,13 @@ from torch import Tensor
 from torch_ppo.formulas.controls import Scaling
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
+from torch_ppo.simulation.copies import copy_into
 from torch_ppo.simulation.dry_step import as_observation, as_reward, check_attributes, check_memory, dry_step
 from torch_ppo.simulation.episode_models import EpisodeModels
 from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
-from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, unscaled
+from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, to_plain, unscaled
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 from torch_ppo.simulation.views import PREFIX, Size, size_of
 
@@ -199,6 +200,11 @@ class Env:
             return declared_scaling(task, physics) or unscaled(physics.model)
         return measured_scaling(task.apply, physics, self.memory)
 
+    def controls(self) -> dict[str, list] | None:
+        """`scaling` as plain values, with the actuators' names; see `simulation.scaling.to_plain`."""
+        scaling = self.scaling()
+        return None if scaling is None else to_plain(scaling, self.physics.model)
+
     @property
     def observation_sizes(self) -> dict[str, Size]:
         """Size of each observation; of pictures height, width and channels."""
@@ -353,7 +359,7 @@ class Env:
         for name, value in self.metrics.items():
             value.copy_(metrics[name])
         observed = self._observe(memory)
-        broken = self.broken.find(physics, observed)
+        broken = self.broken.find((physics.qpos, physics.qvel), observed)
         observed = {key: pushed(self.observation[key], frame) for key, frame in observed.items()}
         terminated = task.terminated(physics, memory)
         terminated = broken if terminated is None else terminated.bool() | broken
@@ -424,6 +430,47 @@ class Env:
         self._look()
         for key, first in self._observe(self.memory).items():
             masked_write(done, full_of(first, self.frames[key]), self.observation[key])
+
+    # What else is asked of any env, see docs/environments.md.
+    recordable = True
+    compilable = ("after_physics",)  # methods that torch.compile takes whole; and those that gain only on a GPU:
+    compilable_on_gpu = ("before_physics",)
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return type(self.task).__name__
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and greatest reward of an env step."""
+        return self.task.reward_range
+
+    @property
+    def never_terminates(self) -> bool:
+        """Whether only the time limit ends an episode."""
+        return type(self.task).terminated is Task.terminated
+
+    @property
+    def control_range(self) -> Tensor:
+        """Limits of each actuator, infinite where there is none, `(2, nu)`."""
+        model = self.physics.model
+        control = torch.as_tensor(model.actuator_ctrlrange, dtype=torch.float32).clone()
+        control[~torch.as_tensor(model.actuator_ctrllimited, dtype=torch.bool)] = torch.tensor([-math.inf, math.inf])
+        return control.T.contiguous().to(self.device)
+
+    @property
+    def overflowed(self) -> Tensor:
+        """How many envs have exceeded a buffer of MuJoCo Warp so far, int64 `()`."""
+        return self.physics.overflow.ne(0).sum()
+
+    def success_now(self) -> Tensor | None:
+        """Whether what the task is for is achieved now, bool `(num_envs,)`; None if the task never says so."""
+        return self.task.success(self.physics, self.memory)
+
+    def load_state(self, saved: dict[str, object]) -> None:
+        """Copies a saved `state` back. ValueError if it does not fit."""
+        copy_into(self.state(), saved, "env")
 
     def state(self) -> dict[str, object]:
         """The live tensors that, copied back, continue every episode exactly (with the generator's state)."""

@@ -1,0 +1,197 @@
+"""Completed: an environment of which only the least is known, `contract.Steps`, with everything that the trainer asks."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_ppo.environments.contract import NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
+from torch_ppo.simulation.broken import BrokenWorlds
+from torch_ppo.simulation.copies import copy_into
+from torch_ppo.simulation.env import MAX_STATE
+from torch_ppo.simulation.task import Observation
+from torch_ppo.simulation.views import Size, is_picture, size_of
+
+
+def completed(env: object, *, device: torch.device, keep_final: bool = False) -> Environment:
+    """`env` as it is where it has all of the contract, else with what it lacks. EnvironmentMisfit if that is too much."""
+    missing = lacking(env, ("reset", "step", *(name for name in NEEDED if name not in _AFTER_RESET)))
+    if missing:
+        raise EnvironmentMisfit(
+            f"the environment {type(env).__name__} lacks {', '.join(missing)}; it needs reset, step, "
+            f"{', '.join(NEEDED)} (docs/environments.md)"
+        )
+    return Completed(env, device=device, keep_final=keep_final) if lacking(env, WHOLE) else env
+
+
+_AFTER_RESET = ("observation", "reward", "termination", "truncation")  # an object may have them only then
+
+
+class Completed:
+    """See `contract.Environment`. Keeps copies of what the environment says, in tensors of its own that stay in place.
+
+    Done is where an episode has terminated, was truncated, or broke: where an observation, reward or metric is inf or NaN.
+    """
+
+    recordable, compilable, compilable_on_gpu, num_substeps = False, (), (), 1
+    random_episode_phase, never_terminates = False, False
+    task, physics, final_state, control_range = None, None, None, None
+
+    def __init__(self, env: Steps, *, device: torch.device, keep_final: bool = False) -> None:
+        self.env, self.device = env, device
+        self.name = getattr(env, "name", type(env).__name__)
+        self.num_envs, self.action_dim, self.episode_length = env.num_envs, env.action_dim, env.episode_length
+        for what in ("num_envs", "action_dim", "episode_length"):
+            value = getattr(self, what)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise EnvironmentMisfit(f"{self.name}.{what} is {value!r}, but must be an int, 1 or greater")
+        self.action_repeat = getattr(env, "action_repeat", 1)
+        self.reward_range = getattr(env, "reward_range", (-math.inf, math.inf))
+        self.overflowed = torch.zeros((), dtype=torch.int64, device=device)
+
+        def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(self.num_envs, device=device, dtype=dtype)
+
+        self.done, self.truncation, self.termination, self.time_out = zeros(), zeros(), zeros(), zeros()
+        self.steps = zeros(torch.int32)
+        self._everywhere = torch.ones(self.num_envs, device=device, dtype=torch.bool)
+        env.reset()
+        missing = lacking(env, _AFTER_RESET[:1])
+        if missing:
+            raise EnvironmentMisfit(f"{self.name} lacks observation after its reset (docs/environments.md)")
+        first = self._observed("observation")
+        self.observation = {key: torch.zeros_like(x) for key, x in first.items()}
+        self.seen: Any = self.observation if isinstance(env.observation, dict) else self.observation["state"]
+        has_final = keep_final and bool(getattr(env, "final_observation", None) is not None)
+        self.final_observation = {key: torch.zeros_like(x) for key, x in first.items()} if has_final else {}
+        metrics = tuple(getattr(env, "metrics", {}))
+        numbers = [key for key, x in first.items() if x.is_floating_point()]
+        self.broken = BrokenWorlds(self.num_envs, numbers, metrics, device=device, max_state=MAX_STATE)
+        self.reward, self.metrics = self.broken.reward, self.broken.metrics
+        has_success = getattr(env, "success", None) is not None
+        self.episode_totals = torch.zeros(2 + len(metrics) + has_success, self.num_envs, device=device)
+        self._totals = self.episode_totals[: 2 + len(metrics)]
+        self.episode_metrics = {
+            name: row for name, row in zip(("length", "sum_reward", *metrics), self._totals, strict=True)
+        }
+        self.success = self.episode_totals[-1] if has_success else None
+        if self.success is not None:
+            self.episode_metrics["success_rate"] = self.success
+        self._begin()
+
+    @property
+    def observation_sizes(self) -> dict[str, Size]:
+        """Size of each observation; of pictures height, width and channels."""
+        return {key: size_of(value) for key, value in self.observation.items()}
+
+    @property
+    def whole_episode(self) -> Tensor:
+        """All of them, bool `(num_envs,)`."""
+        return self._everywhere
+
+    def _tensor(self, name: str, value: object, shape: tuple[int | None, ...]) -> Tensor:
+        """What the environment has, as a tensor on the device; EnvironmentMisfit if it is of another shape or kind."""
+        try:
+            x = torch.as_tensor(value, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            x = None
+        fits = x is not None and x.dim() == len(shape)
+        if not fits or any(n not in (None, found) for n, found in zip(shape, x.shape, strict=True)) or x.is_complex():
+            found = type(value).__name__ if x is None else f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+            wanted = ", ".join("n" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
+            raise EnvironmentMisfit(f"{self.name}.{name} is {found}, but numbers ({wanted}) are expected")
+        return x
+
+    def _numbers(self, name: str) -> Tensor:
+        """A number per env of the environment's."""
+        return self._tensor(name, getattr(self.env, name, None), (self.num_envs,))
+
+    def _observed(self, name: str) -> Observation:
+        given = getattr(self.env, name)
+        parts = given if isinstance(given, dict) else {"state": given}
+        shapes = {key: (self.num_envs, *([None] * (3 if is_picture(key) else 1))) for key in parts}
+        found = {key: self._tensor(f"{name}[{key!r}]", x, shapes[key]) for key, x in parts.items()}
+        return {key: x if x.dtype == torch.uint8 and is_picture(key) else x.float() for key, x in found.items()}
+
+    def _take(self, name: str, kept: Observation) -> Observation:
+        """Copies what is observed now into tensors that stay."""
+        observed = self._observed(name)
+        if observed.keys() != kept.keys():
+            raise EnvironmentMisfit(f"{self.name}.{name} has {', '.join(observed)}, but had {', '.join(kept)} at first")
+        for key, x in observed.items():
+            if x.shape != kept[key].shape:
+                raise EnvironmentMisfit(
+                    f"{self.name}.{name}[{key!r}] is {tuple(x.shape)}, but was {tuple(kept[key].shape)} at first"
+                )
+            kept[key].copy_(x)
+        return observed
+
+    def _begin(self) -> None:
+        self._take("observation", self.observation)
+        for x in (self.broken.given, self.episode_totals, self.done, self.truncation, self.termination, self.steps):
+            x.zero_()
+        self.time_out.zero_()
+
+    @torch.no_grad()
+    def reset(self) -> Any:
+        """Starts a new episode in every env; returns `seen`."""
+        self.env.reset()
+        self._begin()
+        return self.seen
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """One policy step with `action` `(num_envs, action_dim)`; returns `(seen, reward, done)`."""
+        env, was_done = self.env, self.done.bool()
+        env.step(action)
+        self.reward.copy_(self._numbers("reward"))
+        for name, row in self.metrics.items():
+            row.copy_(self._tensor(f"metrics[{name!r}]", env.metrics[name], (self.num_envs,)))
+        observed = self._take("observation", self.observation)
+        if self.final_observation:
+            observed = self._take("final_observation", self.final_observation)
+        broken = self.broken.find((), observed)
+        terminated = self._numbers("termination").bool() | broken
+        late = self._numbers("truncation").bool()
+        self.termination.copy_(terminated)
+        self.truncation.copy_(late & ~terminated)
+        self.done.copy_(late | terminated)
+        if getattr(env, "time_out", None) is not None:
+            self.time_out.copy_(self._numbers("time_out"))
+        for x in (self.steps, self._totals):
+            x.masked_fill_(was_done, 0)
+        self.steps += self.action_repeat
+        self._totals[0].add_(self.action_repeat)
+        self._totals[1:].add_(self.broken.given)
+        if self.success is not None:
+            self.success.copy_(self._numbers("success").bool() & self.done.bool() & ~broken)
+        return self.seen, self.reward, self.done
+
+    def success_now(self) -> Tensor | None:
+        """Of an episode that goes on it is not known."""
+        return None if self.success is None else torch.zeros_like(self._everywhere)
+
+    def controls(self) -> dict[str, list] | None:
+        """What becomes of actions, where the environment says so."""
+        return self.env.controls() if hasattr(self.env, "controls") else None
+
+    def state(self) -> dict[str, object] | None:
+        """Tensors that `load_state` goes on from; None where the environment has no state of its own to keep."""
+        if lacking(self.env, ("state", "load_state")):
+            return None
+        return {"env": self.env.state(), "rules": self._rules()}
+
+    def _rules(self) -> dict[str, object]:
+        return {
+            "observation": self.observation,
+            "episode_totals": self.episode_totals,
+            "steps": self.steps,
+            "done": self.done,
+            "broken": self.broken.counts,
+        }
+
+    def load_state(self, saved: dict[str, object]) -> None:
+        """Goes on from a saved `state`. ValueError if it does not fit."""
+        copy_into(self._rules(), saved["rules"], "env")
+        self.env.load_state(saved["env"])

@@ -1,0 +1,94 @@
+"""What is meant by an environment that somebody names or hands over: its source."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+
+from torch_ppo.environments.contract import NEEDED, WHOLE, lacking
+from torch_ppo.environments.sources import AS_USUAL, FunctionSource, ObjectSource, Source, TaskSource, Wrapping
+from torch_ppo.envs import canonical_name, load_named, make_task
+from torch_ppo.errors import ConfigError
+from torch_ppo.simulation.task import Task
+
+# Libraries whose environments a name may begin with: where their sources are, which are imported when one is asked for,
+# and what each needs.
+LIBRARIES = {
+    "gym": ("gymnasium_envs", "GymnasiumSource", "pip install '.[gym]'"),
+    "brax": ("brax_envs", "BraxSource", "pip install '.[playground]'"),
+    "playground": ("brax_envs", "PlaygroundSource", "pip install '.[playground]'"),
+}
+
+
+def library_of(name: str) -> str | None:
+    """The library whose environment a name means, such as "gym" of gym:Ant-v5; None for ours and users' own."""
+    library, colon, _ = name.partition(":")
+    return library if colon and library in LIBRARIES else None
+
+
+def runs_own_code(name: str) -> bool:
+    """Whether loading the environment of that name runs code that it names: a module's or a file's."""
+    library = library_of(name)
+    return ":" in (name if library is None else name.removeprefix(f"{library}:"))
+
+
+def source_of(given: object, parameter: str = "environment", wrapping: Wrapping = AS_USUAL) -> Source:
+    """The source that is meant; ConfigError if there is none. A name is one of ours, of a library, or of a user's own.
+
+    parameter:  what the value was given as
+    """
+    if isinstance(given, str):
+        return _named(given, wrapping)
+    if isinstance(given, type) and issubclass(given, Task):
+        raise ConfigError(
+            f"{parameter} is the class {given.__name__}, but must be a task: {given.__name__}() would work"
+        )
+    if isinstance(given, Task):
+        return TaskSource(given, wrapping)
+    if hasattr(given, "make") and hasattr(given, "simulated"):
+        return given
+    return _of_object(given, parameter, wrapping)
+
+
+def _of_object(given: object, parameter: str, wrapping: Wrapping) -> Source:
+    if not lacking(given, WHOLE) or not lacking(given, ("reset", "step", "num_envs", "action_dim")):
+        return ObjectSource(given, wrapping)
+    if hasattr(given, "single_action_space"):  # gymnasium.vector.VectorEnv
+        return _library("gym").of_vector(given, wrapping)
+    if not lacking(given, ("reset", "step", "action_size", "observation_size")):  # brax.envs.Env, Playground's MjxEnv
+        return _library("brax").of_object(given, wrapping)
+    if callable(given) and not isinstance(given, type):
+        return FunctionSource(given, wrapping)
+    if hasattr(given, "step"):
+        missing = lacking(given, ("reset", "step", *NEEDED))
+        raise ConfigError(
+            f"{parameter} is a {type(given).__name__}, which lacks {', '.join(missing)} (docs/environments.md)"
+        )
+    raise ConfigError(f"{parameter} is {given!r}, but must be a torch_ppo.Task, an environment, or the name of one")
+
+
+def _library(name: str) -> Callable[..., Source]:
+    module, attribute, install = LIBRARIES[name]
+    try:
+        return getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("torch_ppo"):
+            raise
+        raise ConfigError(f"{name}: environments need the package {error.name}: {install}") from None
+
+
+def _named(name: str, wrapping: Wrapping) -> Source:
+    library = library_of(name)
+    if library is not None:
+        return _library(library)(name.removeprefix(f"{library}:"), wrapping)
+    if ":" not in name or name.startswith(":"):
+        return TaskSource(make_task(name), wrapping)
+    found = load_named(name)
+    made_by = found.func if isinstance(found, partial) else found
+    if isinstance(found, Task) or (isinstance(made_by, type) and issubclass(made_by, Task)):
+        return TaskSource(make_task(name), wrapping)
+    return source_of(found, f"env {name}", wrapping)
+
+
+def canonical(name: str) -> str:
+    """The name by which an environment is known whatever the folder: ours by our names, a file by its whole path."""
+    return name if library_of(name) else canonical_name(name)

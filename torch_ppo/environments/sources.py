@@ -1,0 +1,282 @@
+"""Sources: what an environment is asked for by, before there is one: a task, a name, an object, a function.
+
+`source_of` is the one place that tells them apart.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from torch_ppo.environments.completed import completed
+from torch_ppo.environments.contract import Environment, EnvironmentMisfit
+from torch_ppo.errors import ConfigError
+from torch_ppo.settings.config import Config
+from torch_ppo.simulation.env import Env, RandomizationFn
+from torch_ppo.simulation.task import Task
+
+WrapFn = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The envs that are asked for.
+
+    config:        with everything filled in
+    num_envs:      how many
+    generator:     of all their random numbers; it says on which device they are
+    auto_reset, random_episode_phase, keep_final:  as of `Env`
+    randomize:     give them models of their own
+    """
+
+    config: Config
+    num_envs: int
+    generator: torch.Generator
+    auto_reset: str = "cached"
+    random_episode_phase: bool = False
+    randomize: bool = False
+    keep_final: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.generator.device
+
+    def new_seed(self) -> int:
+        """A seed for a library with random numbers of its own."""
+        return int(torch.randint(2**31 - 1, (), generator=self.generator, device=self.device))
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """Brax's arguments of that name: who gives episodes their rules, and what randomises models."""
+
+    wrap_env: bool = True
+    wrap_env_fn: WrapFn | None = None
+    randomization_fn: RandomizationFn | None = None
+
+
+AS_USUAL = Wrapping()
+
+
+class Source(Protocol):
+    """Makes environments.
+
+    name:            what errors call it
+    episode_length:  the time limit where the configuration sets none; None where it has to
+    simulated:       whether the settings of our own simulation and of `Env` act in it
+    task:            that of our own kind, or None
+    code:            whose module's files are kept with a run, or None
+    packages:        whose versions are
+    """
+
+    name: str
+    episode_length: int | None
+    simulated: bool
+    task: Task | None
+    code: object | None
+    packages: tuple[str, ...]
+
+    def make(self, wanted: Wanted) -> Environment:
+        """New envs, in their first episodes."""
+
+
+def seen_and_done(config: Config) -> dict[str, Any]:
+    """The settings of an `Env` that decide what a policy sees at once, and when what it does arrives."""
+    return {name: getattr(config, name) for name in ("history", "history_obs_keys", "action_delay")}
+
+
+def randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:
+    """What an env of `task` is randomised by: what the library call was given, else the task's own if wanted.
+
+    None where there is nothing of the kind, or only what `randomize_episode` does.
+    """
+    if given is not None or not config.randomize:
+        return given
+    if type(task).randomize is not Task.randomize:
+        return task.randomize
+    if type(task).randomize_episode is not Task.randomize_episode:
+        return None
+    raise ConfigError(f"randomize is true, but {type(task).__name__} has no randomize; false would work")
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """What `wrap_env_fn` is given for a task: envs without rules of episodes, which `wrap` gives them."""
+
+    task: Task
+    wanted: Wanted
+
+    @property
+    def num_envs(self) -> int:
+        """How many."""
+        return self.wanted.num_envs
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.wanted.device
+
+    def wrap(
+        self, *, episode_length: int, action_repeat: int = 1, randomization_fn: RandomizationFn | None = None
+    ) -> Env:
+        """The `Env` that it would be without `wrap_env_fn`, with these rules."""
+        wanted, config = self.wanted, self.wanted.config
+        return Env(
+            self.task,
+            wanted.num_envs,
+            episode_length=episode_length,
+            device=wanted.device,
+            generator=wanted.generator,
+            action_repeat=action_repeat,
+            auto_reset=wanted.auto_reset,
+            random_episode_phase=wanted.random_episode_phase,
+            engine=config.physics,
+            # Within a recorded unroll it is part of that; the recording of its own is for resets.
+            capture=config.capture != "none",
+            randomization_fn=randomization_fn,
+            randomize_episode=wanted.randomize and config.randomize,
+            keep_final=wanted.keep_final,
+            **seen_and_done(config),
+            max_state=config.max_state,
+            deterministic=config.deterministic,
+        )
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Of a task of our own kind."""
+
+    task: Task
+    wrapping: Wrapping = AS_USUAL
+    simulated, packages = True, ()
+
+    def __post_init__(self) -> None:
+        if not self.wrapping.wrap_env:
+            raise ConfigError(
+                f"wrap_env = False uses an environment that restarts its own episodes, but {self.name} is a task, of which "
+                "Env makes episodes; True would work"
+            )
+
+    @property
+    def name(self) -> str:
+        """The task's class."""
+        return type(self.task).__name__
+
+    @property
+    def episode_length(self) -> int:
+        """The task's own."""
+        return self.task.episode_length
+
+    @property
+    def code(self) -> object:
+        """The task."""
+        return self.task
+
+    def make(self, wanted: Wanted) -> Environment:
+        """An `Env`, or what `wrap_env_fn` makes."""
+        config, given = wanted.config, self.wrapping
+        randomization_fn = randomization_of(self.task, config, given.randomization_fn) if wanted.randomize else None
+        rules = {
+            "episode_length": config.episode_length,
+            "action_repeat": config.action_repeat,
+            "randomization_fn": randomization_fn,
+        }
+        envs = Unwrapped(self.task, wanted)
+        return envs.wrap(**rules) if given.wrap_env_fn is None else wrapped(envs, given.wrap_env_fn, wanted, rules)
+
+
+def wrapped(env: object, wrap_env_fn: WrapFn, wanted: Wanted, rules: dict[str, Any]) -> Environment:
+    """What a user's `wrap_env_fn` makes, with everything of the contract. EnvironmentMisfit if it is too little."""
+    made = wrap_env_fn(env, **rules)
+    if made is None:
+        raise EnvironmentMisfit("wrap_env_fn returns None, but must return the environment that it has wrapped")
+    return checked(made, wanted)
+
+
+def checked(env: object, wanted: Wanted) -> Environment:
+    """An environment with everything of the contract, and as many envs as are wanted. EnvironmentMisfit if not."""
+    env = completed(env, device=wanted.device, keep_final=wanted.keep_final)
+    if env.num_envs != wanted.num_envs:
+        raise EnvironmentMisfit(
+            f"{env.name} has {env.num_envs} envs, but {wanted.num_envs} are asked for; num_envs (of an eval_env "
+            f"num_eval_envs) = {env.num_envs} would work"
+        )
+    if torch.device(env.device).type != wanted.device.type:
+        raise EnvironmentMisfit(f"{env.name} is on {env.device}, but device is {wanted.device}")
+    return env
+
+
+@dataclass(frozen=True)
+class FunctionSource:
+    """Of a user's function that makes envs: `make_env(num_envs)`; also `device`, `seed`, `episode_length`, if it takes them."""
+
+    function: Callable[..., object]
+    wrapping: Wrapping = AS_USUAL
+    simulated, packages, task, episode_length = False, (), None, None
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def code(self) -> object:
+        """The function."""
+        return self.function
+
+    def make(self, wanted: Wanted) -> Environment:
+        """What the function returns."""
+        known = {
+            "num_envs": wanted.num_envs,
+            "device": wanted.device,
+            "seed": wanted.new_seed(),
+            "episode_length": wanted.config.episode_length,
+        }
+        parameters = inspect.signature(self.function).parameters
+        if "num_envs" not in parameters:
+            raise EnvironmentMisfit(
+                f"{self.name}({', '.join(parameters)}) does not take num_envs; def {self.name}(num_envs, device, seed) "
+                "would work"
+            )
+        made = self.function(**{name: value for name, value in known.items() if name in parameters})
+        return _as_given(made, self.wrapping, wanted)
+
+
+def _as_given(env: object, wrapping: Wrapping, wanted: Wanted) -> Environment:
+    """An env of the contract, which `wrap_env_fn` may wrap."""
+    env = completed(env, device=wanted.device, keep_final=wanted.keep_final)
+    if wrapping.wrap_env_fn is None:
+        return checked(env, wanted)
+    rules = {"episode_length": env.episode_length, "action_repeat": env.action_repeat, "randomization_fn": None}
+    return wrapped(env, wrapping.wrap_env_fn, wanted, rules)
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """Of envs that there are already."""
+
+    env: Environment
+    wrapping: Wrapping = AS_USUAL
+    simulated, packages, code = False, (), None
+
+    @property
+    def name(self) -> str:
+        """The env's own name, or its class."""
+        return getattr(self.env, "name", type(self.env).__name__)
+
+    @property
+    def episode_length(self) -> int:
+        """The env's own."""
+        return self.env.episode_length
+
+    @property
+    def task(self) -> Task | None:
+        """The env's."""
+        return getattr(self.env, "task", None)
+
+    def make(self, wanted: Wanted) -> Environment:
+        """The envs."""
+        return _as_given(self.env, self.wrapping, wanted)
