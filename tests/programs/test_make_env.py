@@ -51,7 +51,7 @@ def test_randomize():
     ("environment", "options", "message"),
     [
         ("cartpol", {}, "did you mean 'cartpole'"),
-        (ToyTask, {}, r"must be a task, such as Balance\(\)"),
+        (ToyTask, {}, r"is the class ToyTask, but must be a task: ToyTask\(\) would work"),
         (ToyTask(), {"num_envs": 0}, "num_envs is 0"),
         (ToyTask(), {"num_envs": 2.5}, "num_envs is 2.5, but must be an int"),
         (ToyTask(), {"episode_length": 2, "action_repeat": 3}, "shorter than one policy step"),
