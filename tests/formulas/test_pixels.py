@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import INITIALIZERS, Dense
 from torch_ppo.formulas.pixels import (
     CNN,
-    Conv,
     make_ppo_networks_vision,
     spatial_softmax,
     standardized_channels,

@@ -14,6 +14,7 @@ from torch_ppo.learning.agent import make_agent
 from torch_ppo.learning.batch import Batch
 from torch_ppo.learning.train_step import learn
 from torch_ppo.learning.update import Learner, per_parameter
+from torch_ppo.running.accelerate import compiled_with_autograd, set_precision, torch_left_as_it_was
 from torch_ppo.settings.config import Config
 
 SIZES = {"pixels/front": (12, 10, 3), "pixels/wrist": (11, 10, 1), "state": 4, "privileged_state": 6}
@@ -322,3 +323,38 @@ def test_a_recorded_pass_is_replayed_bit_for_bit(settings):
             offsets.append(live.pixel_shifts.offsets.clone())
             assert torch.equal(offsets[-1], recorded.pixel_shifts.offsets)
     assert len({str(x) for x in offsets}) == len(offsets)
+
+
+def test_networks_in_bfloat16_learn_nearly_the_same():
+    gradients = []
+    for bf16 in (False, True):
+        with torch_left_as_it_was():
+            learner = make_learner()
+            set_precision(learner.agent, "high", bf16)
+            gradients.append(
+                learner.gradients(*learner.batch.minibatch(torch.arange(4)), torch.zeros(STEPS, 4, ACTIONS))[0]
+            )
+    exact, rounded = gradients
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).norm() < 0.1 * exact.norm()
+
+
+def test_highest_precision_is_that_of_convolutions_too():
+    """Seen on the CPU as the setting that cuDNN reads, which is put back."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    for precision, expected in (("highest", False), ("high", True)):
+        with torch_left_as_it_was():
+            set_precision(make_learner().agent, precision, bf16=False)
+            assert torch.backends.cudnn.allow_tf32 == expected
+        assert torch.backends.cudnn.conv.fp32_precision == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
+@pytest.mark.parametrize("settings", [{"augment_pixels": True, "cnn_max_pool": True}, {"shared_encoder": True}])
+def test_compiled_learning_is_the_same_but_for_rounding(settings):
+    live, compiled_one = make_learner(**settings), make_learner(**settings)
+    compiled_one.minibatch_gradient = compiled_with_autograd(compiled_one.minibatch_gradient)
+    for learner in (live, compiled_one):
+        learner.begin_pass()
+    torch.testing.assert_close(compiled_one.minibatch_gradient(), live.minibatch_gradient(), rtol=1e-4, atol=1e-5)

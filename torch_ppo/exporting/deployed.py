@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
-from torch_ppo.formulas.pixels import Conv, is_pixels
+from torch_ppo.formulas.convolution import Conv
+from torch_ppo.formulas.pixels import is_pixels
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.views import shape_of
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import ACTIVATIONS, INITIALIZERS, Initializer, make_ppo_networks
 from torch_ppo.formulas.resnet import ResNet18
 
@@ -57,18 +57,6 @@ GLOBAL_POOLS = {
     "none": flat_maps,
     "spatial_softmax": spatial_softmax,
 }
-
-
-class Conv(nn.Conv2d):
-    """nn.Conv2d; with `in_bfloat16`, products are in bfloat16, and parameters and results stay as they are."""
-
-    in_bfloat16 = False
-
-    def forward(self, images: Tensor) -> Tensor:
-        if not self.in_bfloat16:
-            return super().forward(images)
-        products = F.conv2d(images.bfloat16(), self.weight.bfloat16(), None, self.stride, self.padding)
-        return products.to(images.dtype) + self.bias[:, None, None]
 
 
 class CNN(nn.Module):

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from torch_ppo.formulas.convolution import Conv
+
 GROUP = 16  # channels that are normalised together
 
 
-def _conv(channels: int, out: int, kernel: int, stride: int, generator: torch.Generator | None) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
+def _conv(channels: int, out: int, kernel: int, stride: int, generator: torch.Generator | None) -> Conv:
+    conv = Conv(channels, out, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=generator)
     return conv
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.collect import Collector
@@ -36,10 +37,11 @@ def keep_freed_memory() -> None:
 
 
 def set_precision(agent: Agent, matmul_precision: str, bf16: bool) -> None:
-    """Precision of matrix products, for all of torch (`matmul_precision`) and in the networks (`bf16`)."""
+    """Precision of matrix products and convolutions, for all of torch (`matmul_precision`) and in the networks (`bf16`)."""
     torch.set_float32_matmul_precision(matmul_precision)
+    torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"
     for module in agent.modules():
-        if isinstance(module, Dense):
+        if isinstance(module, (Dense, Conv)):
             module.in_bfloat16 = bf16
 
 
@@ -51,7 +53,8 @@ def torch_left_as_it_was() -> Iterator[None]:
     """
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cuda_device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
-    dtype = torch.get_default_dtype()
+    dtype, cudnn = torch.get_default_dtype(), (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    convolutions = [operator.fp32_precision for operator in cudnn]
     with (
         torch.device("cpu") if torch.get_default_device().type != "cpu" else contextlib.nullcontext(),
         determinism_left_as_it_was(),
@@ -65,6 +68,8 @@ def torch_left_as_it_was() -> Iterator[None]:
         finally:
             torch.set_default_dtype(dtype)
             torch.set_float32_matmul_precision(precision)
+            for operator, before in zip(cudnn, convolutions, strict=True):
+                operator.fp32_precision = before
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
             if torch.cuda.is_initialized():

@@ -243,9 +243,10 @@ class Config:
     compile: bool | None = None
     """torch.compile what is not physics. By default on CUDA only: on the CPU it takes half a minute before training."""
     matmul_precision: Literal["highest", "high", "medium"] = "high"
-    """Matrix products of float32: highest is float32 itself, high TF32 on CUDA, which is also JAX's default there."""
+    """Matrix products and convolutions of float32: highest is float32 itself, high TF32 on CUDA, which is also JAX's
+    default there."""
     bf16: bool = False
-    """Matrix products of the networks in bfloat16 while training; exported policies compute in float32."""
+    """Matrix products and convolutions of the networks in bfloat16 while training; exported policies compute in float32."""
     deterministic: bool = False
     """The same seed gives the same bits on the same machine, on CUDA as well (not run yet), where it is slower. What that
     means for the task is said at the start."""
