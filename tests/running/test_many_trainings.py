@@ -41,6 +41,10 @@ class Accumulator:
         self.total.add_(x).mul_(2.0 if twice else 1.0)
         return self.total.sum()
 
+    @torch.no_grad()
+    def scale(self, x):
+        self.total.mul_(x)
+
 
 def doubled(x):
     return 2.0 * x
@@ -72,14 +76,16 @@ def test_twelve_sizes_are_compiled_and_forgotten(quick_compiler):
     kept = []
     for size in range(1, 13):
         accumulator = Accumulator(size)
-        kept.append((accelerate.compiled(accumulator.add), accelerate.compiled(doubled), accumulator))
-        for add, double, own in kept:  # all that there are, in turn
+        functions = (accumulator.add, accumulator.scale, doubled)
+        kept.append((*map(accelerate.compiled, functions), accumulator))
+        for add, scale, double, own in kept:  # all that there are, in turn
             x = torch.ones_like(own.total)
             add(x)
+            scale(x)
             assert double(x).shape == x.shape
-    assert [own.total[0].item() for _, _, own in kept] == list(range(12, 0, -1))
-    dead = [weakref.ref(own) for _, _, own in kept]
-    del kept, add, own, accumulator
+    assert [own.total[0].item() for *_, own in kept] == list(range(12, 0, -1))
+    dead = [weakref.ref(own) for *_, own in kept]
+    del kept, add, scale, own, functions, accumulator
     gc.collect()
     assert not any(ref() for ref in dead)
 

@@ -97,9 +97,16 @@ def own_copy(function: Callable) -> Callable:
     return functools.update_wrapper(copy, function)
 
 
-def compiled(function: Callable) -> Callable:
-    """`function` by torch.compile, whole: a graph break is an error that names its cause."""
-    return torch.compile(own_copy(function), fullgraph=True, dynamic=False)
+def compiled(function: Callable, **options: object) -> Callable:
+    """`function` by torch.compile, whole: a graph break is an error that names its cause; `options` are Inductor's."""
+
+    def whole(*args: object, **kwargs: object) -> object:
+        return function(*args, **kwargs)
+
+    # A function of ours around one that may be decorated: torch puts code that all share around a function of its own,
+    # and what `torch.no_grad()` returns is one.
+    whole.__name__, whole.__qualname__ = function.__name__, function.__qualname__
+    return torch.compile(own_copy(whole), fullgraph=True, dynamic=False, options=options or None)
 
 
 class _TracedAutograd:
