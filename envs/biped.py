@@ -117,6 +117,7 @@ class Biped(Task):
     njmax = 56  # 4 rows for each contact, 12 limits and 12 friction losses
     metric_names = ("tracking_lin_vel", "tracking_ang_vel", "feet_phase", "velocity_error_per_step")
     reward_range = (0.0, 0.1)
+    commands = joystick.commands(COMMAND_LIMITS)
     num_random = sum(NUM_RANDOM.values())
 
     def __init__(self, *, noise_level: float = 1.0, max_push: float = 1.0) -> None:

@@ -43,6 +43,12 @@ def uniform_steps(random: Tensor, seconds: tuple[float, float], control_dt: floa
     return (between(random, *seconds) / control_dt).round()
 
 
+def commands(limits: tuple[float, float, float]) -> tuple[tuple[str, float, float, str], ...]:
+    """`Task.commands` of a velocity up to plus or minus `limits`."""
+    names = (("forward", "m/s"), ("left", "m/s"), ("turning left", "rad/s"))
+    return tuple((name, -limit, limit, unit) for (name, unit), limit in zip(names, limits, strict=True))
+
+
 def changed_command(command: Tensor, random: Tensor, limits: Tensor, nonzero: Tensor) -> Tensor:
     """The next command: each component stays with probability 1/2, or is 0, or uniform in [-limit, limit).
 

@@ -117,6 +117,7 @@ class Quadruped(Task):
     episode_length = 1000
     metric_names = ("tracking_lin_vel", "tracking_ang_vel", "velocity_error_per_step", "yaw_rate_error_per_step")
     reward_range = (0.0, math.inf)
+    commands = terms.commands(COMMAND_LIMITS)
     num_random = sum(NUM_RANDOM.values())
 
     def __init__(self, *, rough: bool = False, noise_level: float = 1.0, max_push: float = 0.0) -> None:

@@ -50,21 +50,23 @@ if not os.path.isdir(os.path.join(_here, "envs")):
     __path__.append(os.path.dirname(_here))
 
 
-def _is_program() -> bool:
-    """Whether this process is one of our programs: `torch-ppo`, or `python -m torch_ppo...`, not one that imports us."""
+def _program() -> str:
+    """The program of ours that this process is: `torch-ppo`, or the module after `-m`; empty where it only imports us."""
     if sys.argv[:1] != ["-m"]:  # as it is while Python looks for the module
-        return bool(sys.argv) and os.path.basename(sys.argv[0]) == "torch-ppo"
+        return "torch-ppo" if sys.argv and os.path.basename(sys.argv[0]) == "torch-ppo" else ""
     words = " ".join(sys.orig_argv).partition(" -m")[2].split()
-    return bool(words) and words[0].split(".")[0] == __name__
+    return words[0] if words and words[0].split(".")[0] == __name__ else ""
 
 
-if _is_program():
+if _program():
     try:
         os.getcwd()
     except FileNotFoundError:  # torch's libraries end the process with words of their own
         sys.exit("error: the current folder has been deleted; cd to one that is there")
     # Before the libraries, which take seconds.
     importlib.import_module(f"{__name__}.errors").interrupts_end_imports()
+    if _program() == f"{__name__}.train":
+        importlib.import_module(f"{__name__}.command").say_loading(__version__)
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from torch_ppo import __version__
-from torch_ppo.command import FRONTS, reader_may_leave
+from torch_ppo.command import FRONTS, reader_may_leave, say_loading
 from torch_ppo.errors import UserError, did_you_mean, interrupts_end_imports, interrupts_raise_again, user_errors
 
 # name: (module with a main(), what it does)
@@ -75,6 +75,8 @@ def main() -> None:
         interrupts_end_imports()
         try:
             sys.argv = [f"{front} {words[0]}", *words[1:]]  # what usage lines name
+            if words[0] == "train":
+                say_loading(__version__)
             importlib.import_module(module).main()
         finally:  # a program of somebody else's may have called this
             interrupts_raise_again()

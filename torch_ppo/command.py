@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
 FRONTS = ("torch-ppo", "python -m torch_ppo")  # what stands before the program's name, see __main__
 
@@ -45,14 +46,43 @@ def reader_may_leave() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
 
 
+YELLOW, PLAIN = "\x1b[33m", "\x1b[0m"
+
+
+def may_colour(stream: TextIO) -> bool:
+    """Whether colours are wanted: on a terminal that has them, unless NO_COLOR is set (no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def highlighted(text: str) -> str:
+    """Lines with their first word coloured, where that is `warning:`."""
+    mark = "warning:"
+    lines = text.split("\n")
+    return "\n".join(f"{YELLOW}{mark}{PLAIN}{line[len(mark) :]}" if line.startswith(mark) else line for line in lines)
+
+
+def say_loading(version: str) -> None:
+    """What a program prints first, before it imports libraries that take seconds; of several devices' processes one."""
+    words = {*sys.argv, *sys.orig_argv}
+    silent = {"--quiet", "-h", "--help"} & words or "torch" in sys.modules or os.environ.get("RANK", "0") != "0"
+    if not silent:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"torch_ppo {version}: loading PyTorch and MuJoCo", flush=True)
+
+
 class _Printed(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), flush=True)
 
 
-def print_notes() -> None:
-    """Prints what the library otherwise notes in silence, such as what a minute of compiling is for."""
+def print_notes(*, quiet: bool = False) -> None:
+    """Prints what the library otherwise notes in silence, such as what a minute of compiling is for; quiet, warnings only."""
     logger = logging.getLogger("torch_ppo")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     if not any(isinstance(handler, _Printed) for handler in logger.handlers):
         logger.addHandler(_Printed())

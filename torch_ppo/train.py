@@ -104,14 +104,15 @@ def main() -> None:
     from torch_ppo.command import print_notes
     from torch_ppo.errors import user_errors
     from torch_ppo.export import is_exported
-    from torch_ppo.in_folder import run_beside, run_in_folder
+    from torch_ppo.in_folder import Start, run_beside, run_in_folder
     from torch_ppo.running.opening import open_run
     from torch_ppo.running.output import lasting_output
     from torch_ppo.running.program import parse_arguments
     from torch_ppo.running.restarts import words_after_restarts
+    from torch_ppo.watching.onlookers import Wanted
 
     started = time.perf_counter()
-    print_notes()
+    print_notes(quiet="--quiet" in sys.argv[1:])
     with only_the_first_speaks(), lasting_output(), user_errors(), StopRequest().listening() as stop:
         try:
             parsed = parse_arguments(words_after_restarts(sys.argv[1:]))
@@ -121,8 +122,9 @@ def main() -> None:
                     if devices.rank:
                         run_beside(state, folder, stop)
                     else:
-                        print(introduction, summary(state.config), sep="\n", flush=True)
-                        run_in_folder(state, folder, stop, started)
+                        arguments, lines = parsed[0], f"{introduction}\n{summary(state.config)}"
+                        wanted = Wanted.of(folder.path, arguments.video_every, arguments.tracker)
+                        run_in_folder(state, folder, stop, Start(lines, started, arguments.quiet, wanted))
         except KeyboardInterrupt:
             sys.exit(128 + (stop.number or signal.SIGINT))  # without a signal: raised by the task
         except NotNeeded:

@@ -20,6 +20,7 @@ from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import to_toml
 from torch_ppo.simulation.task import Task
+from torch_ppo.watching import player, recording, window
 
 WIDTH, HEIGHT = 64, 48
 
@@ -43,7 +44,7 @@ class Pictures:
 @pytest.fixture
 def pictures(monkeypatch):
     found = Pictures()
-    monkeypatch.setattr(play, "make_renderer", lambda *arguments: found)
+    monkeypatch.setattr(recording, "make_renderer", lambda *arguments: found)
     monkeypatch.setattr("torch_ppo.showing.video.has_mp4", lambda: False)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -87,7 +88,7 @@ def test_random_policy(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert program(monkeypatch, "--env", "PendulumSwingup", "--policy", "random", "--seconds", "1.6") == 0
     generator = torch.Generator().manual_seed(0)
-    env = play.make_env("pendulum_swingup", None, generator, "mujoco")
+    env = player.make_env("pendulum_swingup", None, generator, "mujoco")
     states, total = [env.physics.qpos[0].numpy().copy()], 0.0
     for step in range(1, 81):
         env.step(2 * torch.rand(1, 1, generator=generator) - 1)
@@ -111,7 +112,7 @@ def test_trained_policy(run_folder, pictures, monkeypatch, capsys, what):
     assert program(monkeypatch, what, "--video", "a.gif") == 0
     agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
     config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
-    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
+    env = player.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
     states, total = [env.physics.qpos[0].numpy().copy()], 0.0
     with torch.no_grad():
         for _ in range(6):
@@ -140,7 +141,7 @@ def test_worlds(run_folder, pictures, monkeypatch, capsys):
     assert program(monkeypatch, "run", "--worlds", 3, "--video", "a.png", "--steps", 8) == 0
     agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
     config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
-    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco", 3)
+    env = player.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco", 3)
     states, totals = [env.physics.qpos.numpy().copy()], torch.zeros(3)
     with torch.no_grad():
         for step in range(8):
@@ -185,7 +186,7 @@ class Leaves(Task):
 
 def test_a_world_that_ended_stands_still(pictures, tmp_path, monkeypatch, capsys):
     """The video goes on until the last has ended; of the others nothing new is drawn."""
-    monkeypatch.setattr(play, "make_task", lambda name: Leaves())
+    monkeypatch.setattr(player, "make_task", lambda name: Leaves())
     assert program(monkeypatch, *f"--env ant --policy zero --worlds 3 --video {tmp_path}/a.gif".split()) == 0
     drawn = [round(state[0] / 100) for state in pictures.states[:-1]]
     assert drawn == [1, 2, 3, 2, 3, 3]
@@ -271,8 +272,8 @@ def test_viewer(run_folder, monkeypatch, capsys):
     monkeypatch.setattr(mujoco.viewer, "launch_passive", launch_passive)
     monkeypatch.setattr(mujoco.viewer.glfw, "init", lambda: True)
     slept = []
-    monkeypatch.setattr(play.time, "sleep", slept.append)
-    monkeypatch.setattr(play.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(window.time, "sleep", slept.append)
+    monkeypatch.setattr(window.time, "monotonic", lambda: 0.0)
     assert program(monkeypatch, run_folder, "--camera", "side") == 0
     (viewer,) = viewers
     assert viewer.shown.pop() == "closed" and len(viewer.shown) == 8
@@ -280,7 +281,7 @@ def test_viewer(run_folder, monkeypatch, capsys):
     np.testing.assert_allclose(slept, 0.04 * np.arange(1, 9))  # two env steps of 0.02 s each time
     agent = agent_from_checkpoint(load_checkpoint(run_folder / "checkpoints" / "best.pt"))
     config = Config(num_timesteps=1, episode_length=12, action_repeat=2)
-    env = play.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
+    env = player.make_env("pendulum_swingup", config, torch.Generator().manual_seed(0), "mujoco")
     for shown in viewer.shown:
         with torch.no_grad():
             env.step(agent.mode(env.observation))

@@ -154,7 +154,8 @@ def test_policy_is_that_of_the_best_checkpoint(finished):
 def test_output_in_a_file_is_plain_text(finished):
     assert "\x1b" not in finished.output and "\r" not in finished.output
     lines = finished.output.splitlines()
-    assert lines[0].startswith("cartpole: cartpole (--config, meant for a GPU), seed 0, C MuJoCo and PyTorch on cpu")
+    assert lines[0] == f"torch_ppo {torch_ppo.__version__}: loading PyTorch and MuJoCo"
+    assert lines[1].startswith("cartpole: cartpole (--config, meant for a GPU), seed 0, C MuJoCo and PyTorch on cpu")
     assert any(
         "26 training steps" in line or "2 epochs of 13 training steps = 4,160 env steps" in line for line in lines
     )
@@ -447,12 +448,13 @@ def test_what_cannot_be_parsed_is_named(program, place, arguments, name):
 
 
 def test_mistake_in_a_process_of_its_own(tmp_path):
-    """The same through the shell: nothing else, such as a warning, comes before the line."""
+    """The same through the shell: nothing else, such as a warning, comes between the first line and that of the mistake."""
     result = subprocess.run(
         [*COMMAND, "--env", "cartpol"], check=False, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
     )
     assert result.returncode == 2
-    assert result.stdout == "" and result.stderr == "error: there is no env 'cartpol'; did you mean 'cartpole'?\n"
+    assert result.stdout == f"torch_ppo {torch_ppo.__version__}: loading PyTorch and MuJoCo\n"
+    assert result.stderr == "error: there is no env 'cartpol'; did you mean 'cartpole'?\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from torch_ppo import play
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import UserError
 from torch_ppo.showing.render import (
@@ -23,6 +22,7 @@ from torch_ppo.showing.render import (
 )
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
+from torch_ppo.watching import player
 
 WIDTH, HEIGHT = 64, 48
 
@@ -271,7 +271,7 @@ def test_no_skin_no_note(ball):
 @pytest.mark.parametrize("name", ["reacher_hard", "fish_swim", "finger_turn_easy"])
 def test_markers(name):
     """A target that the model does not have is where the task's observation says, and its radius away from the reward."""
-    env = play.make_env(name, None, torch.Generator().manual_seed(0), "mujoco")
+    env = player.make_env(name, None, torch.Generator().manual_seed(0), "mujoco")
     model = model_of_pictures(env)
     data = mujoco.MjData(model)
     show_state(env, model, data)

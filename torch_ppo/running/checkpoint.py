@@ -79,12 +79,17 @@ def save_checkpoint(checkpoint: dict[str, object], *paths: Path) -> None:
 
 
 def find_checkpoint(path: Path, preferred: str = "last") -> Path:
-    """The checkpoint file that `path` means: itself, or `preferred` ("last" or "best") of a run folder."""
+    """The checkpoint file that `path` means: itself, or `preferred` ("last", "best", or env steps) of a run folder."""
     if path.is_file():
         return path
     if not path.exists():
         raise CheckpointError(f"there is no run folder or checkpoint {path}")
     found = path / "checkpoints" / f"{preferred}.pt"
+    if not found.is_file() and found.with_name("last.pt").is_file() and preferred != "best":
+        steps = sorted(int(other.stem) for other in found.parent.glob("*.pt") if other.stem.isdecimal())
+        raise CheckpointError(
+            f"{path} has no {preferred}.pt; there are last, best{', ' if steps else ''}{', '.join(map(str, steps))}"
+        )
     if not found.is_file() and found.with_name("last.pt").is_file():
         raise CheckpointError(
             f"{path} has no {preferred}.pt, as it stopped before its first evaluation; last would work"

@@ -103,16 +103,35 @@ class RunFolder:
         ConfigError if another one does.
         """
         handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(handle)
-                raise ConfigError(f"another process is at work in {self.path}; it must end first") from None
-            # A file system without locks, some network's: then there is none.
+        for patience in (0.02, 0.1, 0.0):  # somebody may just look, see `is_taken`
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    break  # a file system without locks, some network's: then there is none
+                if not patience:
+                    os.close(handle)
+                    raise ConfigError(f"another process is at work in {self.path}; it must end first") from None
+                time.sleep(patience)
         self._lock = handle
         for folder in (self.path, self.checkpoints, self.path / "broken"):
             remove_temporaries(folder)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a process is at work in the folder; False where the file system has no locks."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        finally:
+            os.close(handle)
+        return False
 
     def close(self) -> None:
         """Lets another process take the folder."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch_ppo.diagnosis.findings import FINDINGS, Finding
-from torch_ppo.running.disk import AppendedFile, DiskWrites
+from torch_ppo.running.disk import AppendedFile, DiskWrites, disk_errors
 from torch_ppo.running.history import cut_history, to_line
 from torch_ppo.running.tensorboard import (
     Histogram,
@@ -13,6 +13,7 @@ from torch_ppo.running.tensorboard import (
     finding_events,
     first_events,
     histogram_events,
+    picture_event,
     scalars,
 )
 from torch_ppo.settings.config import Config
@@ -63,6 +64,16 @@ class MetricsLog:
             lambda: self._lines.append(to_line(step, metrics, found)),
             lambda: self._events.append(*events),
         )
+
+    def write_clip(self, step: int, file: Path) -> None:
+        """An animation of the policy as it was, for TensorBoard."""
+
+        def append() -> None:
+            with disk_errors(file):
+                content = file.read_bytes()
+            self._events.append(picture_event(step, "policy", content))
+
+        self.writes(append)
 
     def sync(self) -> bool:
         """What was reported survives a power loss, and is not behind a checkpoint; False if it cannot be written."""

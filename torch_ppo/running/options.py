@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -38,6 +38,14 @@ class ProgramOptions:
     """Folder of the run; runs/ENV-DATE-sSEED by default."""
     trust: bool = False
     """Run the code of a task of its own that a run's folder or a configuration names, without --env."""
+    quiet: bool = False
+    """Print warnings and errors only."""
+    video_every: int | None = None
+    """Make a clip of the policy at every so many reports and at the last, in a process of its own: videos/ of the run's
+    folder, and TensorBoard. By default none; a resumed run goes on as it began."""
+    tracker: Literal["none", "wandb", "trackio", "mlflow"] | None = None
+    """Also send reports, settings, clips and the run's page to a tracker, by its own package, an extra of that name; by
+    default none, and a resumed run goes on with its own (none ends that)."""
 
 
 @dataclass(frozen=True)

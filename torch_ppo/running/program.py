@@ -16,6 +16,7 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import ProgramOptions, TrainArguments, kinds, read_options
 from torch_ppo.running.spellings import respell
+from torch_ppo.running.trackers import check_tracker
 from torch_ppo.settings.files import config_names, preset_names, read_config
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,12 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     program = ProgramOptions(config=given.config, dialect=given.dialect)
     with reader_may_leave():  # --help is often read by head
         arguments = read_options(words, values, program, prog=called("train"), about=about)
+    if arguments.video_every is not None and arguments.video_every < 1:
+        raise ConfigError(
+            f"--video-every is {arguments.video_every}, but must be 1 or greater: a clip at every so many reports"
+        )
+    if arguments.tracker not in (None, "none"):
+        check_tracker(arguments.tracker)
     settings = dataclasses.replace(arguments.settings, env=canonical(arguments.settings.env))
     arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)
     if given.resume is not None:

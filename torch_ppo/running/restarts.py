@@ -45,7 +45,7 @@ def words_after_restarts(words: Sequence[str]) -> Sequence[str]:
     folder = os.fsdecode(store.get(RUN))
     log.info(f"note: started again by torchrun; goes on with {folder}")
     # The task was trusted when the run was begun.
-    return ["--resume", folder, "--trust"]
+    return ["--resume", folder, "--trust", *(word for word in words if word == "--quiet")]
 
 
 def store_of_this_attempt(store: dist.Store, rank: int, count: int, patience: timedelta) -> dist.Store:

@@ -27,14 +27,14 @@ ELSEWHERE = {
     "eval-env": "evaluation has the task of training; the library call takes another one, torch_ppo.train(eval_env=...)",
     "logdir": "--run-dir FOLDER names the folder of the run",
     "network-factory": "networks have options of their own, such as --policy-hidden-layer-sizes 64 64",
-    "num-videos": "{play} RUN_FOLDER --video a.gif makes one",
+    "num-videos": "--video-every 1 makes a clip at every evaluation, {play} RUN_FOLDER --video a.gif one afterwards",
     "play-only": "{play} RUN_FOLDER plays what was trained",
     "playground-config-overrides": "each setting has an option of its own, such as --action-repeat 2",
     "render": "{play} RUN_FOLDER shows what was trained",
     "rscope-envs": "{play} RUN_FOLDER shows what was trained",
     "suffix": "--run-dir FOLDER names the folder of the run",
     "use-tb": "files for TensorBoard are always written; leave it out",
-    "use-wandb": "the run's folder has metrics.jsonl and files for TensorBoard; leave it out",
+    "use-wandb": "--tracker wandb does that; else leave it out",
     "vision": "pixel observations are not supported yet; leave it out",
 }
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -1,10 +1,12 @@
 """TensorBoard's records. Written here and not by its writer, whose thread dies of a full disk without a word."""
 
 import dataclasses
+import io
 import struct
 import time
 from collections.abc import Mapping, Sequence
 
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
@@ -89,6 +91,14 @@ def finding_events(step: int, findings: Sequence[Finding]) -> list[bytes]:
         )
         for f in findings
     ]
+
+
+def picture_event(step: int, name: str, content: bytes) -> bytes:
+    """A picture, which may be an animated GIF, by the content of its file."""
+    with Image.open(io.BytesIO(content)) as picture:
+        width, height = picture.size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    return _record(Event(summary=Summary(value=[Summary.Value(tag=name, image=image)])), step)
 
 
 def first_events(config: Config, step: int) -> list[bytes]:

@@ -115,8 +115,7 @@ def _add_tracking_camera(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
         return
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
-    roots = np.flatnonzero((model.body_parentid == 0) & (np.arange(model.nbody) > 0))
-    root = int(roots[np.argmax(model.body_subtreemass[roots])])
+    root = _heaviest(model)
     joints = model.jnt_type[model.body_jntadr[root] : model.body_jntadr[root] + model.body_jntnum[root]]
     moves = np.isin(joints, (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)).any()
 
@@ -147,6 +146,21 @@ def _radius(model: mujoco.MjModel, data: mujoco.MjData, root: int) -> float:
         return model.stat.extent
     reach = np.linalg.norm(data.geom_xpos[tree] - data.subtree_com[root], axis=1) + model.geom_rbound[tree]
     return float(reach.max())
+
+
+def radius_of_moving(model: mujoco.MjModel) -> float:
+    """Of a ball that holds the heaviest tree of bodies as it stands in the model, in m."""
+    if model.nbody < 2:
+        return model.stat.extent
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return _radius(model, data, _heaviest(model))
+
+
+def _heaviest(model: mujoco.MjModel) -> int:
+    """The root of the heaviest tree of bodies."""
+    roots = np.flatnonzero((model.body_parentid == 0) & (np.arange(model.nbody) > 0))
+    return int(roots[np.argmax(model.body_subtreemass[roots])])
 
 
 def _turn_sites_into_geoms(spec: mujoco.MjSpec) -> None:

@@ -47,6 +47,8 @@ class Task:
     memory_kept:      memory that an automatic reset leaves alone
     observation_names: what the numbers of an observation are, in their order: (name, size, unit) of each part; a dict of
                       such by key where there are several observations. Exported policies carry it
+    commands:         what memory["command"] `(num_envs, n)` holds where the task is told what to do: (name, least, greatest,
+                      unit) of each number; whoever watches a policy can set them
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
     views:            pictures that the policy sees, by name, each beside what `observe` returns as `pixels/<name>`; they
@@ -62,6 +64,7 @@ class Task:
     reward_range: tuple[float, float] = (-math.inf, math.inf)
     memory_kept: tuple[str, ...] = ()
     observation_names: Parts | Mapping[str, Parts] = ()
+    commands: tuple[tuple[str, float, float, str], ...] = ()
     num_random: int = 0
     views: Mapping[str, View] = NO_VIEWS
     action_scale: float | Sequence[float] | str | None = None

@@ -1,0 +1,1 @@
+"""Watching a policy: in a window, as a video, in a browser, and while it is still being trained."""
