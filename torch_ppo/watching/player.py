@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.finding import source_of
 from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
@@ -73,7 +74,7 @@ def make_player(arguments: PlayArguments) -> Played:
         place, notes = locate_task(policy.run_folder, name, trusted=arguments.trust)
     env = make_env(place, config, generator, arguments.physics, arguments.worlds)
     if arguments.env is None:
-        notes += what_changed(policy.run_folder, env.task)
+        notes += what_changed(policy.run_folder, source_of(env.task))
     for note in notes:
         print(note)
     if policy is None:
