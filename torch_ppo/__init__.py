@@ -30,6 +30,7 @@ FACE = {
     "load_policy": "running.saved_policy",
     "make_env": "running.acting",
     "make_ppo_networks": "formulas.networks",
+    "make_ppo_networks_vision": "formulas.pixels",
     "make_task": "envs",
     "menagerie_model": "simulation.menagerie",
     "render": "pictures",

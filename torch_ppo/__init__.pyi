@@ -7,6 +7,7 @@ from torch_ppo.errors import UserError as UserError
 from torch_ppo.evaluate import Evaluation as Evaluation
 from torch_ppo.evaluate import evaluate as evaluate
 from torch_ppo.formulas.networks import make_ppo_networks as make_ppo_networks
+from torch_ppo.formulas.pixels import make_ppo_networks_vision as make_ppo_networks_vision
 from torch_ppo.pictures import Frames as Frames
 from torch_ppo.pictures import render as render
 from torch_ppo.running.acting import make_env as make_env

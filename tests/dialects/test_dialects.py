@@ -130,6 +130,60 @@ def test_code_in_a_brax_config():
     assert any("init_noise_std" in line for line in reading.without)
 
 
+# As `brax_vision_ppo_config` of Playground 0.2.0 has CartpoleBalance, what is Brax's default left out.
+PLAYGROUND_VISION = """
+rl_config = config_dict.create(
+    num_timesteps=5_000_000, num_evals=5, episode_length=250, unroll_length=20, num_minibatches=8,
+    num_updates_per_batch=8, discounting=0.99, learning_rate=1e-3, entropy_cost=0.02, num_envs=1024, num_eval_envs=32,
+    batch_size=256, max_grad_norm=1.0, madrona_backend=True, augment_pixels=True,
+    network_factory=config_dict.create(
+        policy_hidden_layer_sizes=(128, 64), value_hidden_layer_sizes=(128, 64), cnn_output_channels=(16, 32),
+        cnn_kernel_size=(5, 3), cnn_stride=(2, 2), cnn_padding="zeros", cnn_activation="elu", cnn_max_pool=True,
+        cnn_global_pool="none", cnn_kernel_init_fn="orthogonal", cnn_kernel_init_kwargs={"scale": 1.41421356},
+        output_kernel_init_fn="orthogonal", output_kernel_init_kwargs={"scale": 0.2},
+    ),
+)
+"""
+PIXELS_OF_PLAYGROUND = {
+    "vision": True,
+    "augment_pixels": True,
+    "policy_hidden_layer_sizes": (128, 64),
+    "cnn_output_channels": (16, 32),
+    "cnn_stride": (2, 2),
+    "cnn_max_pool": True,
+    "cnn_global_pool": "none",
+    "cnn_kernel_init_fn": "orthogonal",
+    "cnn_kernel_init_scale": 1.41421356,
+    "output_kernel_init_scale": 0.2,
+}
+
+
+def test_playgrounds_vision():
+    reading = given(
+        convert(parse(PLAYGROUND_VISION, "paste"), "brax"), **PIXELS_OF_PLAYGROUND, policy_obs_key="", value_obs_key=""
+    )
+    config = Config(**reading.settings)
+    assert config.total_env_steps == 5_079_040  # as Playground's run has
+    again = convert(parse_python(write_dialect(config, "brax")[0]), "brax")
+    assert Config(**again.settings) == config
+
+
+def test_the_vision_factory_has_defaults_of_its_own():
+    reading = given(
+        convert({"network_factory": {"cnn_max_pool": True}}, "brax"),
+        vision=True,
+        policy_hidden_layer_sizes=(256, 256),
+        value_hidden_layer_sizes=(256, 256),
+        policy_obs_key="",
+        value_obs_key="",
+    )
+    assert any("make_ppo_networks_vision" in line for line in reading.converted)
+    by_name = convert({"network_factory": "networks_vision.make_ppo_networks_vision"}, "brax")
+    assert {**by_name.settings, "cnn_max_pool": True} == reading.settings
+    plain = convert({"network_factory": {"policy_network_kernel_init_kwargs": {"column_axis": 0}}}, "brax")
+    assert "vision" not in plain.settings and any("column_axis" in line for line in plain.without)
+
+
 # ---- RSL-RL ---------------------------------------------------------------------------------------------------------
 
 

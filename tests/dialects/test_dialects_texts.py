@@ -86,7 +86,8 @@ def test_one_section_of_a_file_with_several(tmp_path):
     [
         ("brax", {"num_timestep": 1}, ["num_timestep", "did you mean 'num_timesteps'"]),
         ("brax", {"network_factory": {"policy_layers": (1,)}}, ["policy_layers", "network_factory of x"]),
-        ("brax", {"vision": True}, ["vision", "pixels"]),
+        ("brax", {"vision": 3}, ["vision is 3", "a bool"]),
+        ("brax", {"madrona_backend": 3}, ["madrona_backend", "3", "True or False"]),
         ("brax", {"num_envs": 3}, ["x, read as brax", "num_envs = 3"]),
         ("guide", {"num_envs": 8}, ["unroll_length"]),
         ("rsl_rl", {"num_steps_per_env": 24, "algorithm": {"clip": 1}}, ["'clip'", "algorithm of x"]),

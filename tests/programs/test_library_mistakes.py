@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import torch_ppo
+from tests.helpers.ball import BallTask
 from tests.helpers.toy import ToyTask
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import ConfigError
+from torch_ppo.formulas.networks import INITIALIZERS
 from torch_ppo.running import memory_needed
 
 SMALL = {
@@ -73,6 +75,70 @@ def test_playgrounds_partial():
     _, (normalizer, _, _), _ = torch_ppo.train(ToyTask(asymmetric=True), network_factory=factory, **SMALL)
     assert {name.split(".")[0] for name in normalizer} == {"state", "privileged_state"}
     assert rewards(network_factory=factory) == rewards(network_factory=factory)
+
+
+CONVOLUTIONS = {
+    "cnn_output_channels": (4, 4),
+    "cnn_kernel_size": (5, 3),
+    "cnn_stride": (2, 2),
+    "cnn_kernel_init_fn": "orthogonal",
+    "cnn_kernel_init_kwargs": {"scale": 1.41421356},
+    "output_kernel_init_kwargs": None,
+}
+
+
+def test_the_vision_factory_as_brax_has_it():
+    """Alone, in a partial and as a dict: it decides that there is vision, and its keys and sizes are its own."""
+
+    def found(**arguments):
+        settings = {**SMALL, "action_repeat": 1, "physics": "warp", **arguments}
+        return torch_ppo.train(BallTask(), **settings)[1]
+
+    vision = torch_ppo.make_ppo_networks_vision
+    by_partial = found(network_factory=functools.partial(vision, **NETWORKS, **CONVOLUTIONS))
+    assert by_partial[0] == {}  # as Brax's default sees no vector
+    keys = {"policy_obs_key": "", "value_obs_key": ""}
+    for name in ("vision", "madrona_backend"):
+        by_dict = found(network_factory={**NETWORKS, **CONVOLUTIONS, **keys}, **{name: True})
+        assert all(torch.equal(x, by_dict[1][name]) for name, x in by_partial[1].items())
+    alone = found(network_factory=vision)
+    widths = [len(x) for name, x in alone[1].items() if "trunk" in name and x.dim() == 2]
+    assert widths == [256, 256, 2]  # Brax's two hidden layers; Config has other defaults
+    initial = INITIALIZERS["zeros"]()  # has no name in Config
+    by_function = found(network_factory=functools.partial(vision, output_kernel_init=initial, policy_obs_key="state"))
+    assert {name.split(".")[0] for name in by_function[0]} == {"state"}
+
+
+def test_a_vision_factory_of_ones_own():
+    """Called as Brax's is, with the sizes of what is seen by key, and the number of actions."""
+    given = []
+
+    def factory(sizes, action_size):
+        given.append((sizes, action_size))
+        return torch_ppo.make_ppo_networks_vision(sizes, action_size, policy_hidden_layer_sizes=(8,))
+
+    torch_ppo.train(
+        BallTask(), **{**SMALL, "action_repeat": 1, "physics": "warp"}, vision=True, network_factory=factory
+    )
+    assert given == [({"state": 1, "pixels/front": (24, 24, 3)}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"vision": True}, "vision = True has no effect: the task observes state, and no pixels/"),
+        ({"madrona_backend": True}, "vision = True has no effect"),
+        ({"augment_pixels": True}, "augment_pixels = True has no effect with vision = False; set vision = True"),
+        ({"network_factory": torch_ppo.make_ppo_networks_vision}, "vision = True has no effect"),
+        (
+            {"network_factory": {"cnn_kernel_init_kwargs": {"column_axis": 0}}},
+            "cnn_kernel_init_kwargs is .*, but may have a scale only",
+        ),
+    ],
+)
+def test_mistakes_about_pixels(arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        torch_ppo.train("cartpole", **{**SMALL, "action_repeat": 1, **arguments})
 
 
 @pytest.mark.parametrize(

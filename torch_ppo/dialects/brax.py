@@ -6,6 +6,7 @@ from torch_ppo.dialects.parse import Symbol
 from torch_ppo.dialects.reading import Reading, Source, shown
 from torch_ppo.dialects.writing import Writing, to_python
 from torch_ppo.errors import ConfigError
+from torch_ppo.settings.brax_options import KERNELS, VISION_DEFAULTS
 from torch_ppo.settings.config import Config
 
 ABOUT = "Brax and MuJoCo Playground"
@@ -17,12 +18,17 @@ TRAIN = tuple(
     "bootstrap_on_timeout use_distributional_critic desired_kl learning_rate_schedule learning_rate_schedule_min_lr "
     "learning_rate_schedule_max_lr normalize_observations_std_eps normalize_observations_mode normalize_until_count seed "
     "num_eval_envs deterministic_eval log_training_metrics training_metrics_steps save_checkpoint_path "
-    "restore_checkpoint_path restore_value_fn run_evals max_devices_per_host".split()
+    "restore_checkpoint_path restore_value_fn run_evals max_devices_per_host vision augment_pixels".split()
 )
 NETWORK = tuple(
     "policy_hidden_layer_sizes value_hidden_layer_sizes activation policy_obs_key value_obs_key distribution_type "
     "noise_std_type init_noise_std state_dependent_std mean_clip_scale policy_network_kernel_init_fn "
-    "value_network_kernel_init_fn mean_kernel_init_fn num_quantiles".split()
+    "value_network_kernel_init_fn mean_kernel_init_fn output_kernel_init_fn num_quantiles".split()
+)
+# Of Brax's vision factory alone.
+VISION_NETWORK = tuple(
+    "normalise_channels cnn_output_channels cnn_kernel_size cnn_stride cnn_padding cnn_activation cnn_max_pool "
+    "cnn_global_pool cnn_kernel_init_fn".split()
 )
 ONLY_NORMAL = "noise_std_type init_noise_std state_dependent_std mean_clip_scale mean_kernel_init_fn".split()
 NEUTRAL = {
@@ -31,15 +37,11 @@ NEUTRAL = {
     "eval_env": (None, "evaluation is of the same task"),
     "restore_params": (None, "restore_checkpoint_path takes a file"),
 }
-NEUTRAL_NETWORK = {
-    f"{name}_kernel_init_kwargs": (None, "options of the initialiser")
-    for name in ("policy_network", "value_network", "mean")
-}
+KWARGS = {f"{kernel}_kernel_init_kwargs": f"{kernel}_kernel_init_scale" for kernel in KERNELS}
 BATCH = ("num_envs", "unroll_length", "batch_size", "num_minibatches")
-PIXELS = ("vision", "madrona_backend", "augment_pixels")
 SILENT = ("environment", "use_pmap_on_reset", "progress_fn", "policy_params_fn")
-KEYS = {*TRAIN, *NEUTRAL, *PIXELS, *SILENT, "network_factory", "randomization_fn"}
-NETWORK_KEYS = {*NETWORK, *NEUTRAL_NETWORK, "use_distributional_critic", "preprocess_observations_fn"}
+KEYS = {*TRAIN, *NEUTRAL, *SILENT, "madrona_backend", "network_factory", "randomization_fn"}
+NETWORK_KEYS = {*NETWORK, *VISION_NETWORK, *KWARGS, "use_distributional_critic", "preprocess_observations_fn"}
 
 
 def read(values: dict[str, object], where: str, reading: Reading, num_envs: int | None) -> None:
@@ -57,30 +59,44 @@ def read(values: dict[str, object], where: str, reading: Reading, num_envs: int 
 
 def read_same_words(values: dict[str, object], where: str, reading: Reading, num_envs: int | None) -> None:
     """Our settings from Brax's: the same, with the networks' beside the others."""
-    if isinstance(values.get("network_factory"), str):  # a function by name: its defaults are ours
+    named = values.get("network_factory")
+    if isinstance(named, str):  # a function by name: its defaults are ours
         values = {key: value for key, value in values.items() if key != "network_factory"}
     source = Source(values, where, KEYS)
     network = source.section("network_factory", NETWORK_KEYS)
-    for key in PIXELS:
-        if source.take(key, bool, False):
-            raise ConfigError(f"{key} is True in {where}, but observations of pixels are not supported")
+    if source.take("madrona_backend", bool, False):
+        reading.set("madrona_backend = True", vision=True)
     for key in TRAIN:
         if key in source:
             _take(reading, key, source.values[key], source.where)
     if num_envs is not None:
         reading.set(f"--num-envs {num_envs}", num_envs=num_envs)
     normal = network.values.get("distribution_type", "tanh_normal") == "normal"
-    for key in NETWORK:
+    for key in (*NETWORK, *VISION_NETWORK):
         if key in network and (normal or key not in ONLY_NORMAL):
             _take(reading, key, network.values[key], network.where)
         elif key in network:
             reading.without.append(f"{key} = {shown(network.values[key])}: Brax ignores it with tanh_normal")
+    _take_scales(reading, network, normal)
+    by_name = isinstance(named, str) and named.endswith("make_ppo_networks_vision")
+    if reading.settings.get("vision") or by_name or any(key in network for key in VISION_NETWORK):
+        missing = {name: value for name, value in VISION_DEFAULTS.items() if not reading.settings.get(name)}
+        reading.set("the defaults of make_ppo_networks_vision", **missing)
     reading.converted.insert(0, f"{len(reading.settings)} settings have the same name, unit and meaning")
     if source.values.get("randomization_fn") is not None:
         reading.set("randomization_fn", randomize=True)
         reading.differs.append("randomization_fn: what is randomised, and how far, is the task's here")
     reading.neutral(source, NEUTRAL)
-    reading.neutral(network, NEUTRAL_NETWORK)
+
+
+def _take_scales(reading: Reading, network: Source, normal: bool) -> None:
+    """Arguments of the initialisers: their scale, which is a setting here; others have no counterpart."""
+    for key, name in KWARGS.items():
+        given = network.take(key, dict, None) or {}
+        if given.keys() == {"scale"} and (normal or not key.startswith("mean")):
+            _take(reading, name, given["scale"], network.where)
+        elif given:
+            reading.without.append(f"{key} = {shown(given)}: options of the initialiser")
 
 
 def _take(reading: Reading, key: str, value: object, where: str) -> None:
@@ -89,7 +105,7 @@ def _take(reading: Reading, key: str, value: object, where: str) -> None:
         if key in ("episode_length", "save_checkpoint_path", "restore_checkpoint_path"):
             reading.differs.append(f"{key} = {value}: not in the text; the default here")
             return
-        if key not in ("activation", "learning_rate_schedule") and not key.endswith("_fn"):
+        if not key.endswith(("activation", "learning_rate_schedule", "_fn")):
             raise ConfigError(f"{key} is {value} in {where}, of which the value is not in the text; write the number")
         value = str(value).rpartition(".")[2]
     if isinstance(value, float) and key in COUNTS and value.is_integer():
@@ -108,11 +124,15 @@ def write(writing: Writing) -> str:
         for field in dataclasses.fields(config)
         if getattr(config, field.name) != field.default
     }
-    writing.used.update((*TRAIN, *NETWORK))
+    writing.used.update((*TRAIN, *NETWORK, *VISION_NETWORK, *KWARGS.values()))
     values = {name: changed[name] for name in TRAIN if name in changed}
     if writing.take("randomize"):
         writing.differs.append("randomize = True: give Brax the randomization_fn of its task")
-    network = {name: changed[name] for name in NETWORK if name in changed}
+    network = {name: changed[name] for name in (*NETWORK, *VISION_NETWORK) if name in changed}
+    network |= {kwargs: {"scale": changed[name]} for kwargs, name in KWARGS.items() if name in changed}
+    if config.vision:  # whose factory has other defaults
+        network |= {name: getattr(config, name) for name in VISION_DEFAULTS if name != "vision"}
+        writing.expect(pixel_encoder="cnn", shared_encoder=False)
     writing.expect(gae="brax", gae_per="minibatch", minibatch_of="sequences", auto_reset="cached")
     if config.learning_rate_schedule in ("LINEAR", "COSINE"):
         writing.differs.append(f"learning_rate_schedule = {values.pop('learning_rate_schedule')}: constant there")
