@@ -43,9 +43,9 @@ class ProgramOptions:
     video_every: int | None = None
     """Make a clip of the policy at every so many reports and at the last, in a process of its own: videos/ of the run's
     folder, and TensorBoard. By default none; a resumed run goes on as it began."""
-    tracker: Literal["none", "wandb", "trackio", "mlflow"] | None = None
+    tracker: Literal["off", "wandb", "trackio", "mlflow"] | None = None
     """Also send reports, settings, clips and the run's page to a tracker, by its own package, an extra of that name; by
-    default none, and a resumed run goes on with its own (none ends that)."""
+    default none, and a resumed run goes on with its own (off ends that)."""
 
 
 @dataclass(frozen=True)

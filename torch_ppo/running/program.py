@@ -71,7 +71,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
         raise ConfigError(
             f"--video-every is {arguments.video_every}, but must be 1 or greater: a clip at every so many reports"
         )
-    if arguments.tracker not in (None, "none"):
+    if arguments.tracker not in (None, "off"):
         check_tracker(arguments.tracker)
     settings = dataclasses.replace(arguments.settings, env=canonical(arguments.settings.env))
     arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)

@@ -165,6 +165,7 @@ class Tracking:
     def __init__(self, make: Callable[[], Tracker], started: Callable[[str], None]) -> None:
         self._calls: queue.Queue[Callable[[Tracker], None] | None] = queue.Queue(MOST_WAITING)
         self._problem: str | None = None
+        self._too_slow = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._send, args=(make, started), daemon=True)
         self._thread.start()
@@ -178,22 +179,27 @@ class Tracking:
         # Whatever a package raises: a network that is gone, a server's words, its own bugs; some call sys.exit.
         except BaseException as error:  # noqa: BLE001
             first = str(error).strip().partition("\n")[0]
-            self._problem = f"{type(error).__name__}: {first}" if first else type(error).__name__
+            what = f"{type(error).__name__}: {first}" if first else type(error).__name__
+            self._problem = f"{what}; nothing more is sent to it"
         finally:
             self._ended.set()
 
     def problem(self) -> str | None:
-        """What went wrong, once."""
+        """What went wrong, once; as a warning says it."""
         problem, self._problem = self._problem, None
         return problem
 
-    def _ask(self, call: Callable[[Tracker], None] | None) -> None:
+    def _ask(self, call: Callable[[Tracker], None]) -> None:
         if self._ended.is_set():
             return
         try:
             self._calls.put_nowait(call)
         except queue.Full:
-            self._problem = self._problem or f"it is too slow: {MOST_WAITING} reports wait, and newer ones are left out"
+            if not self._too_slow:
+                self._too_slow = True
+                self._problem = (
+                    f"it is too slow: {MOST_WAITING} calls wait, and newer ones are left out until it has caught up"
+                )
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._ask(lambda tracker, metrics=dict(metrics): tracker.log(step, metrics))
@@ -206,9 +212,14 @@ class Tracking:
 
     def finish(self, complete: bool, patience: float, hurry: Callable[[], bool]) -> None:
         """Waits until all has been sent, but no longer than so many seconds, nor in a hurry."""
-        self._ask(lambda tracker: tracker.finish(complete))
-        self._ask(None)
         until = time.monotonic() + patience
+        for call in (lambda tracker: tracker.finish(complete), None):
+            while not self._ended.is_set() and time.monotonic() < until and not hurry():
+                try:
+                    self._calls.put(call, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
         while not self._ended.wait(0.1):
             if time.monotonic() > until or hurry():
                 self._problem = self._problem or f"not all was sent within {patience:.0f} s after the end"

@@ -38,7 +38,7 @@ class Wanted:
         """What is asked for now, and for what is not asked, what the run has had until now."""
         before = _read(folder)
         tracker = tracker or before.tracker
-        tracker = None if tracker == "none" else tracker
+        tracker = None if tracker == "off" else tracker
         same = tracker is not None and tracker == before.tracker
         return cls(video_every or before.video_every, tracker, before.tracked_run if same else None)
 
@@ -109,9 +109,7 @@ class Onlookers:
         if self.clips is not None:
             self.clips.look()
         if self.tracking is not None and (problem := self.tracking.problem()) is not None:
-            self._say(
-                f"warning: tracker {self.wanted.tracker}: {problem}; nothing more is sent to it, and training goes on"
-            )
+            self._say(f"warning: tracker {self.wanted.tracker}: {problem}; training goes on")
 
     def finish(self, *, complete: bool, hurry: Callable[[], bool]) -> None:
         """The training has ended, or was stopped; waits a bounded time, and hardly if it was stopped or is in a `hurry`."""
