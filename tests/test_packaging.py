@@ -46,6 +46,7 @@ def test_contents(wheel):
         *((room, room, "*") for room in rooms),
         ("envs", "torch_ppo/envs", "*"),
         ("envs/assets", "torch_ppo/envs/assets", "*.xml"),
+        ("torch_ppo/pretrained", "torch_ppo/pretrained", "*.safetensors"),
         ("configs", "torch_ppo/configs", "*.toml"),
         ("configs/presets", "torch_ppo/configs/presets", "*.toml"),
     ]:

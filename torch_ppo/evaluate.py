@@ -26,6 +26,7 @@ from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.pretrained import find_policy
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import overflow_in_words
 from torch_ppo.simulation.task import Task
@@ -192,6 +193,7 @@ def sim_to_sim(
 
 def _with_contract(path: Path, checkpoint: str, deterministic: bool) -> tuple[Act, Contract, str | None]:
     """What acts, its contract, and the name of the task, from an exported file, a run folder or a checkpoint."""
+    path = find_policy(path)
     if format_of(path) is not None:
         act, contract = read(path)
         contract = check_contract(contract, path)
@@ -216,7 +218,7 @@ class EvaluateArguments:
     """Play whole episodes with a policy, and print how they went."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder, checkpoint, or exported policy."""
+    """Run folder, checkpoint, exported policy, or a task that a policy comes along for, such as walker_walk."""
     env: str | None = None
     """Task; by default the run's."""
     episodes: int = 100

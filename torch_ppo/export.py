@@ -32,6 +32,7 @@ from torch_ppo.running.acting import make_env
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_atomically
 from torch_ppo.running.environment import locate_task
+from torch_ppo.running.pretrained import find_policy
 from torch_ppo.simulation.scaling import from_plain, to_plain
 from torch_ppo.simulation.task import Task
 
@@ -268,7 +269,8 @@ def main() -> None:
     with reader_may_leave(), user_errors():
         arguments = tyro.cli(ExportArguments, prog=called("export"))
         if arguments.show is not None:
-            print(contract_text(check_contract(contract_in(arguments.show), arguments.show)))
+            shown = find_policy(arguments.show)
+            print(contract_text(check_contract(contract_in(shown), shown)))
             return
         if arguments.run is None:
             raise ExportError("say what to export: a run folder or a checkpoint; or --show FILE")

@@ -18,6 +18,7 @@ import tyro
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
+from torch_ppo.environments.finding import source_of
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.importing.imported import TOLERANCE, ForeignError, Imported, agent_of, check_agent, checkpoint_of
@@ -129,7 +130,7 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
     try:
         save_checkpoint(checkpoint, folder.checkpoints / "best.pt", folder.checkpoints / "last.pt")
         if task is not None:
-            remember(folder.path, env, task)
+            remember(folder.path, env, source_of(task))
     finally:
         folder.close()
     for note in imported.notes:

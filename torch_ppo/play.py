@@ -1,5 +1,6 @@
 """Play: a policy in its task, in a window or as a video.
 
+    python -m torch_ppo.play walker_walk            # a policy that comes with the package
     python -m torch_ppo.play runs/cartpole-...
     python -m torch_ppo.play policy.pt --env cartpole --video cartpole.gif
     python -m torch_ppo.play --env walker_walk --policy random

@@ -19,6 +19,7 @@ import pytest
 from torch_ppo import __main__, __version__, command, completion
 from torch_ppo.envs import ENVS
 from torch_ppo.errors import user_errors
+from torch_ppo.running.pretrained import pretrained_tasks
 from torch_ppo.settings.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -74,12 +75,18 @@ def test_versions(monkeypatch, capsys):
     assert out.startswith(f"torch_ppo {__version__}\n") and "not installed" not in out
 
 
+NO_POLICY = (
+    f"error: cheetah_run is a task, and no policy of it comes along; those of {', '.join(pretrained_tasks())} do, and a run "
+    "folder or a file would work; --env cheetah_run --policy random plays without one\n"
+)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["trian"], "error: there is no program 'trian'; did you mean 'train'?\n"),
         (["--env", "cartpole"], "error: a program comes first: torch-ppo train --env cartpole\n"),
-        (["play", "cartpole"], "error: cartpole is a task; --env cartpole --policy random would play it\n"),
+        (["play", "cheetah_run"], NO_POLICY),
         (["train", "cartpol"], "error: there is no env 'cartpol'; did you mean 'cartpole'?\n"),
     ],
 )

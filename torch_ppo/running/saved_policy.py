@@ -13,6 +13,7 @@ from torch_ppo.exporting.reading import format_of, read
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.scaling import from_plain
@@ -135,7 +136,7 @@ class SavedPolicy:
 def load_policy(
     path: Path | str, *, checkpoint: str = "best", deterministic: bool = True, device: torch.device | str = "cpu"
 ) -> SavedPolicy:
-    """The policy of a run folder, a checkpoint file, or an exported TorchScript file.
+    """The policy of a run folder, a checkpoint file, an exported file, or of a task that one comes with the package for.
 
     checkpoint:     which one of a run folder: best or last
     deterministic:  most likely actions; False samples, as in training, which an exported policy cannot
@@ -143,7 +144,7 @@ def load_policy(
 
     Raises UserError where there is no such policy. Reading runs no code of the file, unless it is TorchScript.
     """
-    path = Path(path)
+    path = find_policy(Path(path))
     if format_of(path) is not None:
         if not deterministic:
             raise PolicyError(
@@ -188,6 +189,7 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
             f"{path} gives controls, but a task's episodes need actions; export without --controls has them"
         )
     key, scaling = contract["observation"]["key"], scaling_in(contract)
+    config = config or _config_in(contract)
     views = {view["key"]: (view["height"], view["width"], view["channels"]) for view in contract.get("pixels", ())}
     vector = {key: contract["observation"]["size"]} if key or not views else {}
 
@@ -209,6 +211,20 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
         scaling,
         contract,
         tuple(views),
+    )
+
+
+def _config_in(contract: Contract) -> Config:
+    """What of a run's configuration its contract has: how the episodes are. A task of a user's own is not among it."""
+    name, delay = contract["task"]["name"], contract["trained_with_action_delay"]
+    return Config(
+        num_timesteps=1,
+        env=name if name and ":" not in name else "",
+        episode_length=contract["task"]["episode_length"],
+        action_repeat=contract["action_repeat"],
+        history=contract["observation"]["history"],
+        action_delay=delay if isinstance(delay, int) else tuple(delay),
+        vision=bool(contract.get("pixels")),
     )
 
 

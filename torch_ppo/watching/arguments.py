@@ -15,7 +15,7 @@ class PlayArguments:
     """Show a policy in its task, in a window or as a video file."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder, checkpoint, or exported policy; none with --policy."""
+    """Run folder, checkpoint, exported policy, or a task that a policy comes along for; none with --policy."""
     env: str | None = None
     """Task; by default the run's."""
     trust: bool = False

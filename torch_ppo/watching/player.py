@@ -11,11 +11,12 @@ from torch import Tensor
 
 from torch_ppo.environments.finding import source_of
 from torch_ppo.environments.sources import seen_and_done
-from torch_ppo.envs import ENVS, canonical_name, make_task
+from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.exporting.reading import format_of
 from torch_ppo.running.environment import locate_task, what_changed
 from torch_ppo.running.fit import actions_in_words, task_misfit
+from torch_ppo.running.pretrained import find_policy
 from torch_ppo.running.saved_policy import SavedPolicy, load_policy
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
@@ -55,11 +56,21 @@ class Played:
         self.policy, self.act = policy, lambda observation: policy(observation, self.generator)
 
 
+def find_played(run: Path) -> Path:
+    """What is to be played: for a task the policy that comes along for it. PlayError where there is none."""
+    try:
+        return find_policy(run)
+    except UserError as error:
+        raise PlayError(f"{error}; --env {run} --policy random plays without one") from None
+
+
 def make_player(arguments: PlayArguments) -> Played:
     """The task and policy that the arguments name; UserError where they do not fit."""
     if not 0 <= arguments.seed < 2**63:
         raise PlayError(f"--seed is {arguments.seed}, but must be 0 or greater, and less than 2**63")
     generator = torch.Generator().manual_seed(arguments.seed)
+    if arguments.run is not None:
+        arguments = dataclasses.replace(arguments, run=find_played(arguments.run))
     _check_what_is_played(arguments)
     policy = config = None
     load = functools.partial(load_policy, deterministic=not arguments.stochastic)
@@ -85,8 +96,6 @@ def make_player(arguments: PlayArguments) -> Played:
 
 
 def _check_what_is_played(arguments: PlayArguments) -> None:
-    if arguments.run is not None and canonical_name(str(arguments.run)) in ENVS and not arguments.run.exists():
-        raise PlayError(f"{arguments.run} is a task; --env {arguments.run} --policy random would play it")
     if (arguments.run is None) == (arguments.policy is None):
         raise PlayError("say what to play: a run folder, checkpoint or policy.pt, or --env cartpole --policy random")
     if arguments.stochastic and (arguments.run is None or format_of(arguments.run) is not None):
@@ -101,8 +110,8 @@ def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
     """PlayError if the policy was not made for observations and actions as in `env`."""
     if policy.observation_sizes is not None:
         saved, sizes = (policy.observation_sizes, policy.action_dim), env.observation_sizes
-        if policy.contract is not None and policy.pixel_keys:  # a file knows nothing of what the value network saw
-            sizes = {key: sizes[key] for key in policy.keys_in(env.observation)}
+        if policy.contract is not None:  # a file knows nothing of what the value network saw
+            sizes = {own: sizes[key] for own, key in policy.keys_in(env.observation).items()}
         misfit = task_misfit(saved, (sizes, env.action_dim), Path(name).name)
         if misfit:
             raise PlayError(f"{policy.path} does not fit: {'; '.join(misfit)}")

@@ -1,0 +1,51 @@
+"""The table of docs/pretrained.md: plays 100 episodes with each policy that comes with the package.
+
+    python -m tools.pretrained             # all, some minutes
+    python -m tools.pretrained ant         # that row alone
+
+How one is made: export its run with `--format safetensors --output torch_ppo/pretrained/TASK.safetensors`.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from torch_ppo import evaluate
+from torch_ppo.exporting.numpy_policy import NumpyPolicy
+from torch_ppo.running.pretrained import find_policy, pretrained_tasks
+
+PAGE = Path(__file__).parents[1] / "docs" / "pretrained.md"
+HEAD = "| task | return, 100 episodes | length | trained for | evaluated in its run | hidden layers | size |\n|---|---|---|---|---|---|---|"
+
+
+def row(task: str) -> str:
+    """A policy's line of the table."""
+    path = find_policy(Path(task))
+    policy = NumpyPolicy(path)
+    result = evaluate(task)
+    success = "" if result.success is None else f", success {result.success_rate:.0%}"
+    layers = [len(x) for name, x in policy.arrays.items() if re.fullmatch(r"trunk\.\d+\.bias", name)]
+    hidden = layers if "mean_head.0.bias" in policy.arrays else layers[:-1]  # else the last one is the action's
+    origin = policy.contract["origin"]
+    reward = origin["evaluation_reward"]
+    digits = 0 if abs(result.mean) >= 100 else 1
+    return (
+        f"| `{task}` | {result.mean:,.{digits}f} ± {result.std:,.{digits}f}{success} | {result.lengths.float().mean():.0f} | "
+        f"{origin['env_steps'] / 1e6:.1f}M env steps | {reward:,.{digits}f} | {' and '.join(map(str, hidden))} | "
+        f"{path.stat().st_size / 1000:.0f} kB |"
+    )
+
+
+def main() -> None:
+    before = PAGE.read_text()
+    rows = {found[1]: found[0] for found in re.finditer(r"^\| `(\w+)` .*\|$", before, re.MULTILINE)}
+    for task in sys.argv[1:] or pretrained_tasks():
+        rows[task] = row(task)
+        print(rows[task])
+    table = "\n".join([HEAD, *(rows[task] for task in pretrained_tasks() if task in rows)])
+    after = re.sub(r"^\| task \|.*?(?=\n\n)", lambda _: table, before, count=1, flags=re.DOTALL | re.MULTILINE)
+    PAGE.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
