@@ -113,6 +113,37 @@ def test_pickle_needs_trust_and_no_jax(name, monkeypatch):
     assert imported.settings["normalize_observations"] and "normalised" in imported.notes[0]
 
 
+def test_without_a_value_network():
+    """As older versions of Brax return and save them."""
+    params, network, observation, action, _ = case("tanh_normal")
+    imported, agent = imported_agent(tuple(params[:2]), network)
+    with torch.no_grad():
+        close(agent.mode(observation), action)
+    assert "--no-restore-value-fn" in imported.notes[-1] and check_agent(agent, imported) <= 1e-5
+    assert not [name for name in imported.weights if name.startswith("value.")]
+
+
+class Frozen:
+    """Pickles as flax's FrozenDict does."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __reduce__(self):
+        return (type(self), (self.content,))
+
+
+def test_frozen_dictionaries(tmp_path):
+    params, network, observation, action, _ = case("tanh_normal")
+    Frozen.__qualname__ = Frozen.__name__ = "FrozenDict"
+    globals()["FrozenDict"] = Frozen
+    content = pickle.dumps((params[0], *(Frozen({"params": Frozen(x["params"])}) for x in params[1:])))
+    (tmp_path / "p").write_bytes(content)
+    _, agent = imported_agent(read_pickle(tmp_path / "p", trusted=True), network)
+    with torch.no_grad():
+        close(agent.mode(observation), action)
+
+
 class Bomb:
     def __reduce__(self):
         return (open, ("bomb", "w"))
@@ -170,7 +201,9 @@ def test_network_configuration_refused(changes, match):
         imported_agent(params, {**network, **changes})
 
 
-@pytest.mark.parametrize("wrong", [None, 3, [], [{}, {}], [{}, {}, {}], [{"mean": 1}, {"params": {}}, {"params": {}}]])
+@pytest.mark.parametrize(
+    "wrong", [None, 3, [], [{}], [{}, {}], [{}, {}, {}], [{"mean": 1}, {"params": {}}, {"params": {}}]]
+)
 def test_not_parameters(wrong):
     with pytest.raises(ForeignError):
         brax.read(wrong, None, {})
@@ -213,6 +246,9 @@ def test_folders(tmp_path):
         orbax_folder.find_checkpoint(tmp_path / "nowhere")
     with pytest.raises(ForeignError, match="no checkpoint of Orbax"):
         orbax_folder.find_checkpoint(tmp_path)
+    (tmp_path / "sac_network_config.json").write_text("{}")
+    with pytest.raises(ForeignError, match="only checkpoints of PPO"):
+        orbax_folder.read_network(tmp_path)
     for steps in ("000000000900", "000000001000"):
         (tmp_path / steps).mkdir()
         (tmp_path / steps / "_METADATA").touch()

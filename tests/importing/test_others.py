@@ -94,6 +94,14 @@ def test_older_rsl_rl(beside, tmp_path):
     assert agent.policy_params(observation)[1].eq(0.5).all()
 
 
+@pytest.mark.parametrize("name", ["rsl_rl", "cleanrl"])
+def test_files_of_torch_before_1_6(name, tmp_path):
+    """Which are no zip files."""
+    content = torch.load(FOLDER / FILES[name][0], weights_only=True)
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read(tmp_path / "old.pt", None, FILES[name][1])[0] == name
+
+
 def changed(tmp_path, name, change):
     """A checkpoint with something else in it."""
     file, given = FILES[name]

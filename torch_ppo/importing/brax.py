@@ -18,7 +18,7 @@ from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.settings.config import Config
 
 Tree = Mapping[str, Any]
-Params = tuple[Tree, Tree, Tree]
+Params = tuple[Tree, Tree, Tree | None]  # no value network in what older versions of Brax give
 Path = tuple[str, ...]
 
 # Of the network's configuration, what both have by the same name.
@@ -43,7 +43,7 @@ NO_MLP = "only policies of make_ppo_networks have a counterpart: layers hidden_0
 def read(params: object, network: Tree | None, given: Mapping[str, object], *, env_steps: int = 0) -> Imported:
     """A policy of Brax in our terms.
 
-    params:   (normalizer, policy, value), as Brax saves and pickles them
+    params:   (normalizer, policy, value), as Brax saves and pickles them; older versions without the value network
     network:  what stands in ppo_network_config.json; None where there is no such file
     given:    settings that the user has given, which count where Brax's files do not say
     """
@@ -69,6 +69,8 @@ def read(params: object, network: Tree | None, given: Mapping[str, object], *, e
     if settings.get("use_distributional_critic") and both.get("clipping_epsilon_value") is None:
         settings["clipping_epsilon_value"] = 1.0
         notes.append("clipping_epsilon_value, the Huber threshold of the quantiles, is 1: only training uses it")
+    if value is None:
+        notes.append("there is no value network in it; --no-restore-value-fn leaves it out when training goes on")
     config = Config(**{"num_timesteps": 1, **both, **settings})
     _, action_dim = _outputs(policy)
     agent = make_agent(config, sizes, action_dim)
@@ -81,13 +83,13 @@ def read(params: object, network: Tree | None, given: Mapping[str, object], *, e
 def _three(params: object) -> Params:
     """The three trees, as dictionaries."""
     parts = params if isinstance(params, (list, tuple)) else None
-    if parts is None or len(parts) != 3:
+    if parts is None or len(parts) not in (2, 3):
         what = f"{len(parts)} parts" if parts is not None else f"a {type(params).__name__}"
         raise ForeignError(f"it has {what}, but PPO's parameters are three: normalizer, policy and value network")
-    normalizer, policy, value = (_plain(part) for part in parts)
+    normalizer, policy, value = (_plain(part) for part in (*parts, None)[:3])
     if not isinstance(normalizer, dict) or not {"mean", "std", "count", "summed_variance"} <= normalizer.keys():
         raise ForeignError("its first part is no running statistics: mean, std, count and summed_variance")
-    for name, network in (("policy", policy), ("value network", value)):
+    for name, network in (("policy", policy), ("value network", value))[: len(parts) - 1]:
         if not isinstance(network, dict) or not isinstance(network.get("params"), dict):
             raise ForeignError(f"its {name} is no parameters of flax; {NO_MLP}")
     return normalizer, policy, value
@@ -96,9 +98,10 @@ def _three(params: object) -> Params:
 def _plain(part: object) -> object:
     """Dictionaries for flax's frozen ones and for the dataclasses that a pickle names."""
     if isinstance(part, Inert):
-        part = part.state
-        if isinstance(part, dict) and "_dict" in part:  # a FrozenDict
-            part = part["_dict"]
+        if part.name.endswith(".FrozenDict") and part.args:
+            (part,) = part.args[:1]
+        else:
+            part = part.state["_dict"] if isinstance(part.state, dict) and "_dict" in part.state else part.state
     if isinstance(part, Mapping):
         return {str(key): _plain(value) for key, value in part.items()}
     return part
@@ -161,31 +164,33 @@ def _sizes(layers: list[tuple[np.ndarray, np.ndarray]]) -> tuple[int, ...]:
     return tuple(len(bias) for _, bias in layers)
 
 
-def _of_arrays(policy: Tree, value: Tree) -> dict[str, object]:
+def _of_arrays(policy: Tree, value: Tree | None) -> dict[str, object]:
     """What the shapes and names of the networks' arrays say."""
     trunk, _ = _outputs(policy)
-    critic = value["params"].get("MLP_0", value["params"])
-    layers, values = _hidden(trunk), _hidden(critic)
-    if not values:
-        raise ForeignError(f"its value network has {_names(critic)}; {NO_MLP}")
-    normal = "MLP_0" in policy["params"]
-    norms = [bool(_norms(part)) for part in (trunk, critic)]
-    if norms[0] != norms[1]:
-        raise ForeignError("one of its networks has layer norms and the other none; here layer_norm is for both")
+    layers, normal = _hidden(trunk), "MLP_0" in policy["params"]
     found: dict[str, object] = {
         "distribution_type": "normal" if normal else "tanh_normal",
         "policy_hidden_layer_sizes": _sizes(layers)[: None if normal else -1],
-        "value_hidden_layer_sizes": _sizes(values)[:-1],
-        "layer_norm": norms[0],
-        "use_distributional_critic": "MLP_0" in value["params"],
+        "layer_norm": bool(_norms(trunk)),
     }
-    if found["use_distributional_critic"]:
-        found["num_quantiles"] = _sizes(values)[-1]
+    if value is not None:
+        found |= _of_value(value["params"], layer_norm=found["layer_norm"])
     if normal:
         found["state_dependent_std"] = "Dense_1" in policy["params"]
         if not found["state_dependent_std"]:
             found["noise_std_type"] = "log" if "std_logparam" in policy["params"] else "scalar"
     return found
+
+
+def _of_value(params: Tree, *, layer_norm: bool) -> dict[str, object]:
+    critic = params.get("MLP_0", params)
+    sizes = _sizes(_hidden(critic))
+    if not sizes:
+        raise ForeignError(f"its value network has {_names(critic)}; {NO_MLP}")
+    if bool(_norms(critic)) != layer_norm:
+        raise ForeignError("one of its networks has layer norms and the other none; here layer_norm is for both")
+    quantiles = {"num_quantiles": sizes[-1]} if "MLP_0" in params else {}
+    return {"value_hidden_layer_sizes": sizes[:-1], "use_distributional_critic": bool(quantiles), **quantiles}
 
 
 def _of_network(network: Tree | None, seen: dict[str, object], notes: list[str]) -> dict[str, object]:
@@ -285,8 +290,10 @@ def _of_trunk(name: str, number: int, trunk: MLP, path: Path) -> Iterator[tuple[
 
 def _weights(agent: Agent, params: Params) -> dict[str, Tensor]:
     """Brax's numbers by our names; those that we have no name for are refused."""
-    weights, left = {}, [dict(_leaves(network)) for network in params]
+    weights, left = {}, [dict(_leaves(network or {})) for network in params]
     for ours, number, path, transposed in _places(agent):
+        if params[number] is None:
+            continue
         if path not in left[number]:
             raise ForeignError(f"it has no {'/'.join(path)}")
         array = np.asarray(left[number].pop(path))
@@ -308,18 +315,18 @@ def _leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, object]]:
             yield (*path, str(name)), value
 
 
-def _original(normalizer: Tree, policy: Tree, value: Tree, config: Config, sizes: Mapping[str, int]) -> Any:
+def _original(normalizer: Tree, policy: Tree, value: Tree | None, config: Config, sizes: Mapping[str, int]) -> Any:
     """What Brax's layers compute of observations, from its own arrays."""
     keys = [next(iter(sizes)) if len(sizes) == 1 else key for key in (config.policy_obs_key, config.value_obs_key)]
     trunk, action_dim = _outputs(policy)
-    critic = value["params"].get("MLP_0", value["params"])
+    critic = None if value is None else value["params"].get("MLP_0", value["params"])
 
     def seen(observations: Arrays, key: str) -> np.ndarray:
         if not config.normalize_observations:
             return observations[key]
         return (observations[key] - normalizer_part(normalizer, "mean", key)) / normalizer_part(normalizer, "std", key)
 
-    def compute(observations: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    def compute(observations: Arrays) -> tuple[np.ndarray, np.ndarray | None]:
         x = seen(observations, keys[0])
         normal = config.distribution_type == "normal"
         out = mlp(x, _hidden(trunk), config.activation, norms=_norms(trunk), activate_final=normal)
@@ -330,6 +337,8 @@ def _original(normalizer: Tree, policy: Tree, value: Tree, config: Config, sizes
                 action = config.mean_clip_scale * action / (1 + np.abs(action))
         else:
             action = np.tanh(out[:, :action_dim])
+        if critic is None:
+            return action, None
         quantiles = mlp(seen(observations, keys[1]), _hidden(critic), config.activation, norms=_norms(critic))
         return action, quantiles.mean(-1)
 

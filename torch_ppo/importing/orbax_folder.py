@@ -48,6 +48,8 @@ def read_network(path: Path) -> dict | None:
                 raise ForeignError(f"{file} is not a JSON object")
             if "network_factory_kwargs" in found or name == NETWORK:
                 return found
+    if others := sorted(file.name for file in path.glob("*_network_config.json")):
+        raise ForeignError(f"{path} has {others[0]}: only checkpoints of PPO have a counterpart")
     return None
 
 

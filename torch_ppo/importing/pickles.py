@@ -95,6 +95,7 @@ _KNOWN = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
     "jax._src.array._reconstruct_array": _jax_array,
+    "jax._src.device_array.reconstruct_device_array": _jax_array,  # before 0.4
     "collections.OrderedDict": collections.OrderedDict,
     "_codecs.encode": _encode,
 }  # fmt: skip

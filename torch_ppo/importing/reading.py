@@ -10,6 +10,8 @@ from torch_ppo.importing.gaussian import Normalizer, read_torch
 from torch_ppo.importing.imported import ForeignError, Imported
 from torch_ppo.importing.pickles import read_pickle
 
+# A pickle of its magic number; since then they are zip files.
+TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 TRAINERS = ("brax", "rsl_rl", "sb3", "cleanrl")
 
 
@@ -99,20 +101,26 @@ def _trainer_of(path: Path) -> str:
     if sb3.is_one(path):
         return "sb3"
     if zipfile.is_zipfile(path):
-        content = read_torch(path.read_bytes(), path)
-        if isinstance(content, dict) and {"agent", "config", "format"} <= content.keys():
-            raise ForeignError(f"{path} is a checkpoint of torch_ppo already")
-        for name, module in (("rsl_rl", rsl_rl), ("cleanrl", cleanrl)):
-            if module.is_one(content):
-                return name
-        what = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise ForeignError(
-            f"{path} is no checkpoint that is known: it has {what or 'nothing'}; trainers: {', '.join(TRAINERS)}"
-        )
+        return _of_content(read_torch(path.read_bytes(), path), path)
     with path.open("rb") as file:
-        first = file.read(2)
+        first = file.read(len(TORCH_BEFORE_1_6))
+    if first == TORCH_BEFORE_1_6:
+        return _of_content(read_torch(path.read_bytes(), path), path)
     if first[:1] == b"\x80":
         return "brax"
-    if first == b"PK":
+    if first[:2] == b"PK":
         raise ForeignError(f"{path} is not a whole file (cut off?)")
     raise ForeignError(f"{path} is no checkpoint that is known; trainers: {', '.join(TRAINERS)}")
+
+
+def _of_content(content: object, path: Path) -> str:
+    """By what torch has read of a file."""
+    if isinstance(content, dict) and {"agent", "config", "format"} <= content.keys():
+        raise ForeignError(f"{path} is a checkpoint of torch_ppo already")
+    for name, module in (("rsl_rl", rsl_rl), ("cleanrl", cleanrl)):
+        if module.is_one(content):
+            return name
+    what = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    raise ForeignError(
+        f"{path} is no checkpoint that is known: it has {what or 'nothing'}; trainers: {', '.join(TRAINERS)}"
+    )
