@@ -16,7 +16,7 @@ from .acrobot import Acrobot
 from .ant import Ant, AntStand
 from .ball_in_cup import BallInCup
 from .biped import Biped
-from .cartpole import Cartpole
+from .cartpole import Cartpole, CartpoleVision
 from .cheetah import Cheetah
 from .finger import Finger
 from .fish import Fish
@@ -25,7 +25,7 @@ from .humanoid import RUN_SPEED, WALK_SPEED, Humanoid
 from .pendulum import Pendulum
 from .point_mass import PointMass
 from .quadruped import Quadruped
-from .reacher import Reacher
+from .reacher import Reacher, ReacherVision
 from .swimmer import Swimmer
 from .walker import Walker
 
@@ -37,6 +37,7 @@ ENVS: dict[str, Callable[[], Task]] = {
     "ball_in_cup_catch": BallInCup,
     "biped_joystick": Biped,
     "cartpole": Cartpole,
+    "cartpole_balance_vision": CartpoleVision,
     "cartpole_sparse": partial(Cartpole, sparse=True),
     "cartpole_swingup": partial(Cartpole, swing_up=True),
     "cartpole_swingup_sparse": partial(Cartpole, swing_up=True, sparse=True),
@@ -56,6 +57,7 @@ ENVS: dict[str, Callable[[], Task]] = {
     "quadruped_joystick_rough": partial(Quadruped, rough=True),
     "reacher_easy": Reacher,
     "reacher_hard": partial(Reacher, hard=True),
+    "reacher_vision": ReacherVision,
     "swimmer_swimmer6": Swimmer,
     "walker_run": partial(Walker, move_speed=walker.RUN_SPEED),
     "walker_stand": Walker,

@@ -14,7 +14,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo import Memory, Physics, Task
+from torch_ppo import Memory, Physics, Task, View
 
 from .rewards import tolerance
 
@@ -25,6 +25,8 @@ ANGULAR_VELOCITY_MARGIN = 5.0  # rad/s
 START_POSITION = 0.1  # m, half the width of the balance start
 START_ANGLE = 0.034  # rad, half the width of the balance start
 START_NOISE = 0.01  # m, rad, m/s, rad/s
+FALLEN = torch.pi / 2  # rad, from pictures
+FARTHEST = 3.0  # m, likewise; the rail ends before
 INTEGRATORS = {"euler": mujoco.mjtIntegrator.mjINT_EULER, "rk4": mujoco.mjtIntegrator.mjINT_RK4}
 
 
@@ -89,3 +91,49 @@ class Cartpole(Task):
         small_control = (4 + control) / 5
         small_velocity = (1 + tolerance(physics.qvel[:, 1], margin=ANGULAR_VELOCITY_MARGIN)) / 2
         return upright * small_control * small_velocity * centered, {}
+
+
+class CartpoleVision(Cartpole):
+    """MuJoCo Playground's cart-pole from pictures: balance, with its additive reward, until the pole has fallen.
+
+    The policy sees nothing but the pictures of a fixed camera, gray, of which the configuration stacks three.
+    """
+
+    control_dt = 0.02
+    episode_length = 250
+    observation_names = ()
+    reward_range = (-2.0, 0.1)
+    metric_names = (
+        "alive",
+        "pole_pos_penalty",
+        "cart_pos_penalty",
+        "cart_vel_penalty",
+        "pole_vel_penalty",
+        "action_penalty",
+    )
+
+    def __init__(self, *, size: int = 64, samples: int = 1) -> None:
+        super().__init__()
+        self.views = {
+            "view_0": View(camera="fixed", height=size, width=size, kind="gray", textures=False, samples=samples)
+        }
+
+    def observe(self, physics: Physics, memory: Memory) -> dict[str, Tensor]:
+        return {}
+
+    def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        position, angle = physics.qpos.unbind(1)
+        cart_velocity, angular_velocity = physics.qvel.unbind(1)
+        terms = {
+            "alive": torch.full_like(position, 0.1),
+            "pole_pos_penalty": -((1 - angle.cos()) ** 2),
+            "cart_pos_penalty": -0.02 * position**2,
+            "cart_vel_penalty": -0.01 * cart_velocity.abs(),
+            "pole_vel_penalty": -0.005 * angular_velocity.abs(),
+            "action_penalty": -0.01 * action.square().sum(1),
+        }
+        return sum(terms.values()), terms
+
+    def terminated(self, physics: Physics, memory: Memory) -> Tensor:
+        position, angle = physics.qpos.unbind(1)
+        return (position.abs() > FARTHEST) | (angle.abs() > FALLEN)

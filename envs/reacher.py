@@ -8,10 +8,11 @@ qpos is the shoulder's and the wrist's angle in radians, qvel their derivatives.
 
 from pathlib import Path
 
+import mujoco
 import torch
 from torch import Tensor
 
-from torch_ppo import Memory, Physics, Task
+from torch_ppo import Memory, Physics, Task, View
 
 from .rewards import tolerance
 
@@ -22,6 +23,10 @@ EASY_TARGET_RADIUS = 0.05  # m
 HARD_TARGET_RADIUS = 0.015  # m
 WRIST_RANGE = 160 / 180 * torch.pi  # rad, to either side
 TARGET_DISTANCE = (0.05, 0.2)  # m, of the target from the shoulder
+
+
+TARGET_COLOUR = (0.9, 0.2, 0.2, 1.0)
+TARGET_HEIGHT = 0.002  # m, half of the disc's; it lies under the arm
 
 
 def finger_position(angles: Tensor) -> Tensor:
@@ -87,3 +92,32 @@ class Reacher(Task):
 
     def reward(self, physics: Physics, memory: Memory, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return tolerance(self.to_target(physics, memory).norm(dim=1), (0.0, self.reach)), {}
+
+
+class ReacherVision(Reacher):
+    """The target is seen, and not told: a red disc in the pictures of a camera above; beside them, joints are."""
+
+    observation_names = (("joint angles", 2, "rad"), ("joint velocities", 2, "rad/s"))
+
+    def __init__(self, *, hard: bool = False) -> None:
+        super().__init__(hard=hard)
+        self.views = {"top": View(camera="top")}
+
+    def make_spec(self) -> mujoco.MjSpec:
+        spec = super().make_spec()
+        target = spec.worldbody.add_body(name="target", mocap=True, pos=[0, 0, TARGET_HEIGHT]).add_geom(
+            name="target", rgba=TARGET_COLOUR, size=[self.reach - FINGER_RADIUS, TARGET_HEIGHT, 0]
+        )
+        target.type = mujoco.mjtGeom.mjGEOM_CYLINDER
+        target.mass, target.contype, target.conaffinity = 0.0, 0, 0
+        return spec
+
+    def start(self, physics: Physics, memory: Memory, generator: torch.Generator) -> None:
+        super().start(physics, memory, generator)
+        physics.mocap_pos[:, 0, :2] = memory["target"]
+
+    def markers(self, physics: Physics, memory: Memory) -> None:
+        return None
+
+    def observe(self, physics: Physics, memory: Memory) -> Tensor:
+        return torch.cat([physics.qpos, physics.qvel], dim=1)

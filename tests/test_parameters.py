@@ -138,6 +138,7 @@ ELSEWHERE = {
         "tests/learning/test_vision.py::test_every_option_changes_what_is_learned",
     ),
     "vision": "tests/learning/test_vision.py::test_without_vision_pixels_are_not_seen",
+    "view_size": "tests/running/test_pixel_runs.py::test_view_size_is_what_policies_see",
     "pixel_encoder": "tests/learning/test_vision.py::test_resnet18_learns",
     "on_disk_error": "tests/running/test_full_disk.py::test_a_run_goes_on_when_there_is_space_again",
 }

@@ -124,6 +124,11 @@ WORDS = {
     ),
     "biped_joystick": Words(BIPED, FOLLOWED + ", in step with a phase", "torso leans too far or is too low"),
     "cartpole": Words(CARTPOLE, UPRIGHT_POLE),
+    "cartpole_balance_vision": Words(
+        {},
+        "0.1, less with the pole's angle, the cart's position, both velocities and the action",
+        "the pole has fallen by a right angle, or the cart is 3 m away",
+    ),
     "cartpole_sparse": Words(CARTPOLE, IN_PLACE),
     "cartpole_swingup": Words(CARTPOLE, UPRIGHT_POLE + "; the pole hangs at first"),
     "cartpole_swingup_sparse": Words(CARTPOLE, IN_PLACE + "; the pole hangs at first"),
@@ -148,6 +153,9 @@ WORDS = {
     "quadruped_joystick_rough": Words(QUADRUPED, FOLLOWED + "; on bumps of up to 5 cm", "the trunk is past its side"),
     "reacher_easy": Words(REACHER, "1 while finger and target overlap, else 0"),
     "reacher_hard": Words(REACHER, "1 while finger and a smaller target overlap, else 0"),
+    "reacher_vision": Words(
+        alone(("joints", 2), ("velocities", 2)), "1 while finger and target, a disc in the picture, overlap, else 0"
+    ),
     "swimmer_swimmer6": Words(
         alone(("joints", 5), ("nose to target", 2), ("velocity and turning of each link", 18)),
         "nose in or near the target",
@@ -184,26 +192,18 @@ def wrapped(line: str) -> str:
 def section(name: str) -> str:
     """What there is to say of a task. ValueError if sizes do not add up."""
     task, words = make_task(name), WORDS[name]
-    env = Env(
-        task,
-        1,
-        episode_length=task.episode_length,
-        device=torch.device("cpu"),
-        generator=torch.Generator().manual_seed(0),
-        engine="mujoco",
-    )
-    sizes = {key: sum(size for _, size in parts) for key, parts in words.observations.items()}
-    if sizes != env.observation_sizes:
-        raise ValueError(f"{name} observes {env.observation_sizes}, but the parts named here have {sizes}")
+    model, sizes = task.make_model(), observed(name, task)
     seconds = task.episode_length * task.control_dt
     rows = [f"\n## {name}\n\n"]
     if name in OTHER_NAMES:
         rows.append("Also called " + ", ".join(f"`{other}`" for other in OTHER_NAMES[name]) + ".\n\n")
     for key, parts in words.observations.items():
-        which = f" `{key}`" if len(sizes) > 1 else ""
+        which = f" `{key}`" if len(sizes) > 1 or task.views else ""
         rows.append(f"* observes{which} {sizes[key]}: {', '.join(f'{part} ({size})' for part, size in parts)}\n")
+    for key, view in task.views.items():
+        rows.append(f"* sees `pixels/{key}` {view.height} x {view.width}, {view.kind}, by the camera `{view.camera}`\n")
     rows += [
-        f"* acts on {env.action_dim}: {', '.join(actuators(env.physics.model))}\n",
+        f"* acts on {model.nu}: {', '.join(actuators(model))}\n",
         f"* rewards {words.reward}{reward_range(task)}\n",
         f"* ends: {words.ends}\n"
         if task.terminated.__func__ is not Task.terminated
@@ -212,6 +212,26 @@ def section(name: str) -> str:
         f"* configurations: {settings(name)}\n",
     ]
     return "".join(rows)
+
+
+def observed(name: str, task: Task) -> dict[str, int]:
+    """Sizes of what it observes beside pictures. ValueError if those of the parts do not add up."""
+    words = WORDS[name]
+    sizes = {key: sum(size for _, size in parts) for key, parts in words.observations.items()}
+    if not sizes and task.views:
+        return sizes
+    env = Env(
+        task,
+        1,
+        episode_length=task.episode_length,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+        engine="mujoco",
+        vision=False,
+    )
+    if sizes != env.observation_sizes:
+        raise ValueError(f"{name} observes {env.observation_sizes}, but the parts named here have {sizes}")
+    return sizes
 
 
 def actuators(model: mujoco.MjModel) -> list[str]:

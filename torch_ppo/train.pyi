@@ -100,6 +100,7 @@ def train(
     output_kernel_init_scale: float | None = None,
     num_quantiles: int = 32,
     vision: bool = False,
+    view_size: int | None = None,
     augment_pixels: bool = False,
     pixel_encoder: Literal["cnn", "resnet18"] = "cnn",
     shared_encoder: bool = False,

@@ -20,7 +20,7 @@ def play(env, num_steps, seed=0):
     observations, rewards = [], []
     for _ in range(num_steps):
         env.step(2 * torch.rand(env.num_envs, env.action_dim, generator=generator) - 1)
-        observations.append(torch.cat(list(env.observation.values()), dim=1).clone())
+        observations.append(torch.cat([x.flatten(1).float() for x in env.observation.values()], dim=1))
         rewards.append(env.reward.clone())
     return torch.stack(observations), torch.stack(rewards)
 

@@ -85,6 +85,9 @@ class MetaNoise:
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=META)
 
+    def integers(self, high: int, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int64, device=META).random_(high)
+
     def permutation(self, n: int) -> Tensor:
         return torch.empty(n, dtype=torch.int64, device=META).random_().argsort()
 
@@ -99,7 +102,14 @@ class OnlyMeta(TorchDispatchMode):
         return out
 
 
-def shapes_of(task: Task, physics: MetaPhysics, memory: dict[str, Tensor], action_dim: int, generator: None) -> Found:
+def shapes_of(
+    task: Task,
+    physics: MetaPhysics,
+    memory: dict[str, Tensor],
+    action_dim: int,
+    generator: None,
+    pictures: object,
+) -> Found:
     """Stands in for `dry_step`, which reads numbers to check them, once, when an env is made."""
     observed = task.observe(physics, memory)
     metrics = as_reward(task.reward(physics, memory, torch.zeros(physics.num_envs, action_dim, device=META)))[1]

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from numpy import ndarray
 from torch import Tensor
 
+from tests.helpers.opengl import has_opengl
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 
@@ -32,7 +34,9 @@ def make_env(
     episode_length: int = 10_000,
     randomize: bool = False,
 ) -> Env:
-    """An env of ours on the CPU; episodes are long, so that none ends meanwhile."""
+    """An env of ours on the CPU; episodes are long, so that none ends meanwhile. Skips what needs OpenGL where there is none."""
+    if task.views and engine == "mujoco" and not has_opengl():
+        pytest.skip("C MuJoCo draws by OpenGL, and there is none here")
     return Env(
         task,
         num_envs,

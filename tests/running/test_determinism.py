@@ -147,9 +147,11 @@ def operators(function):
 )
 def test_no_task_needs_what_torch_refuses(task):
     """Not in a step nor in a reset, an update or an evaluation."""
-    state, _ = trained(
-        task, steps=0, run_evals=True, value_obs_key="privileged_state" if "joystick" in task else "state"
-    )
+    seeing = {"vision": True, "view_size": 8, "physics": "warp", "augment_pixels": True, "cnn_max_pool": True}
+    settings = seeing if task.endswith("_vision") else {}
+    if "joystick" in task:
+        settings = {"value_obs_key": "privileged_state"}
+    state, _ = trained(task, steps=0, run_evals=True, **settings)
     for function in (state.collector, lambda: learn(state.learner), state.env.reset, state.evaluator.run_episodes):
         found = operators(function)
         assert found & {"copy_", "mul"} and not found & REFUSED

@@ -83,6 +83,16 @@ OPTIONS = {
     "late": {"auto_reset": "fresh", "history": 3, "action_delay": (0, 2), "action_repeat": 2},
 }
 JOYSTICK = {"value_obs_key": "privileged_state", "randomize": True}
+VISION = {
+    "vision": True,
+    "view_size": 8,
+    "history": 2,
+    "augment_pixels": True,
+    "shared_encoder": True,
+    "cnn_output_channels": (4,),
+    "cnn_kernel_size": (3,),
+    "cnn_stride": (2,),
+}
 NEEDS_JOYSTICK = ("randomize", "randomize_eval", "policy_obs_key", "value_obs_key", "history_obs_keys")
 QUICK = (
     "cartpole-stored",
@@ -90,14 +100,27 @@ QUICK = (
     "cartpole-normal",
     "quadruped_joystick-plain",
     "quadruped_joystick-late",
+    "cartpole_balance_vision-plain",
+    "reacher_vision-late",
 )
+
+
+def needed_by(task):
+    """Settings without which a task does not show what it has."""
+    if task.endswith("_vision"):
+        return VISION
+    return JOYSTICK if task.endswith(("joystick", "rough")) else {}
 
 
 def cases():
     """(task, settings): all options together, all tasks, and each parameter by itself."""
     found = {f"cartpole-{name}": ("cartpole", settings) for name, settings in OPTIONS.items()}
     for task in ENVS:
-        found[f"{task}-plain"] = (task, JOYSTICK if task.endswith(("joystick", "rough")) else {})
+        found[f"{task}-plain"] = (task, needed_by(task))
+    found["reacher_vision-late"] = (
+        "reacher_vision",
+        {**VISION, "auto_reset": "fresh", "bootstrap_on_truncation": True, "shared_encoder": False},
+    )
     found["quadruped_joystick-late"] = ("quadruped_joystick", {**JOYSTICK, **OPTIONS["late"]})
     for name, (value, others) in CHANGED.items():
         joystick = name in NEEDS_JOYSTICK
@@ -307,6 +330,4 @@ def test_graphs_of_options_are_not_empty_words():
 )
 def test_every_start_can_be_recorded(task, monkeypatch):
     """With fresh starts they are drawn in every step; not an operation of theirs may leave the device."""
-    run_on_meta(
-        task, {**(JOYSTICK if task.endswith(("joystick", "rough")) else {}), "auto_reset": "fresh"}, monkeypatch
-    )
+    run_on_meta(task, {**needed_by(task), "auto_reset": "fresh"}, monkeypatch)

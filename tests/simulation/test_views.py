@@ -8,24 +8,15 @@ import pytest
 import torch
 
 from tests.helpers.ball import DISTANCE, RADIUS, SIZE, BallTask, column, seen_column
+from tests.helpers.opengl import has_opengl
 from torch_ppo import Task, UserError, View
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.model_fields import SEEN
-from torch_ppo.simulation.mujoco_views import MujocoViews
 from torch_ppo.simulation.views import ViewError
 
 KEY = "pixels/front"
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def has_opengl():
-    task = BallTask()
-    try:
-        MujocoViews(task.make_model(), task.views, 1)
-    except ViewError:
-        return False
-    return True
 
 
 ENGINES = ["warp", pytest.param("mujoco", marks=pytest.mark.skipif(not has_opengl(), reason="no OpenGL here"))]

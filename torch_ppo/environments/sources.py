@@ -85,7 +85,8 @@ class Source(Protocol):
 
 def seen_and_done(config: Config) -> dict[str, Any]:
     """The settings of an `Env` that decide what a policy sees at once, and when what it does arrives."""
-    return {name: getattr(config, name) for name in ("history", "history_obs_keys", "action_delay")}
+    names = ("history", "history_obs_keys", "action_delay", "vision", "view_size")
+    return {name: getattr(config, name) for name in names}
 
 
 def randomization_of(task: Task, config: Config, given: RandomizationFn | None) -> RandomizationFn | None:

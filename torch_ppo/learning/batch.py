@@ -67,6 +67,12 @@ class Batch:
     final_state: Tensor | None = None
     episode_totals: Tensor | None = None
 
+    @property
+    def pixel_bytes(self) -> dict[str, int]:
+        """Bytes of the pictures of one step of one env, by key."""
+        pictures = {key: x for key, x in self.observation.items() if is_picture(key)}
+        return {key: x[0, 0].nbytes for key, x in pictures.items()}
+
     def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
 

@@ -57,13 +57,15 @@ def make_env(
     history: int = 1,
     history_obs_keys: tuple[str, ...] = (),
     action_delay: int | tuple[int, ...] = 0,
+    vision: bool | None = None,
+    view_size: int | None = None,
 ) -> Env:
     """`num_envs` episodes of a task, stepped together; see `Env` for how, and for its tensors.
 
     environment:     a task, or the name of one
     device:          cpu, cuda, or auto, which takes CUDA where there is one
     seed:            of start states and of all that a task draws
-    physics:         mujoco (C MuJoCo, CPU only), warp (MuJoCo Warp), or auto: Warp on CUDA, else C MuJoCo
+    physics:         mujoco (C MuJoCo, CPU only), warp (MuJoCo Warp), or auto: Warp on CUDA and to draw, else C MuJoCo
     episode_length:  time limit in env steps; by default the task's own
     action_repeat:   env steps per `Env.step`
     auto_reset:      a finished env restarts from its own first state (cached), from that of a random env (random), or
@@ -73,6 +75,8 @@ def make_env(
     history:         observations are the last so many of the task's, side by side, oldest first
     history_obs_keys: those that are, of several; by default all
     action_delay:    env steps by which actions arrive late, or the least and the greatest of an episode's
+    vision:          whether the task's views are drawn, each an observation pixels/<name>; by default if it has some
+    view_size:       height and width of those, in pixels; by default the task's own
 
     Raises UserError for a value that cannot work.
     """
@@ -88,6 +92,8 @@ def make_env(
         "history": history,
         "history_obs_keys": history_obs_keys,
         "action_delay": action_delay,
+        "vision": vision,
+        "view_size": view_size,
     }
     return _env_of(environment, "env", settings)
 
@@ -95,6 +101,8 @@ def make_env(
 def _env_of(environment: object, stream: str, settings: dict[str, Any]) -> Environment:
     """The env with the settings of a `Config`, whose checks and words are used; random numbers are those of `stream`."""
     source = source_of(environment)
+    if settings.get("vision") is None:
+        settings = {**settings, "vision": bool(source.task and source.task.views)}
     batch = {"batch_size": settings["num_envs"], "num_minibatches": 1}  # any that goes with num_envs
     config = resolve_config(Config(num_timesteps=1, **settings, **batch), source)
     generator = make_generators(config.seed, torch.device(config.device))[stream]

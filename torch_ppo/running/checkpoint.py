@@ -246,8 +246,9 @@ def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_va
         raise ValueError(misfit)
     if agent.shared_encoder and restore_value:
         for name, tensor in saved_agent.items():
-            if name.startswith("policy.encoder.") and not tensor.equal(
-                saved_agent[f"value.{name.removeprefix('policy.')}"]
+            # What has diverged is NaN in both.
+            if name.startswith("policy.encoder.") and not tensor.nan_to_num().equal(
+                saved_agent[f"value.{name.removeprefix('policy.')}"].nan_to_num()
             ):
                 raise ValueError("its networks have an encoder each, but shared_encoder is true; false would fit")
     wanted = {name: tensor for name, tensor in saved_agent.items() if restore_value or not name.startswith("value.")}

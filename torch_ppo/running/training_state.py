@@ -68,8 +68,8 @@ def resolve_config(config: Config, source: Source | Task) -> Config:
 
 def _with_engine(config: Config, device: torch.device) -> Config:
     engine = config.physics
-    if engine == "auto":
-        engine = "warp" if device.type == "cuda" else "mujoco"
+    if engine == "auto":  # C MuJoCo would need OpenGL to draw
+        engine = "warp" if device.type == "cuda" or config.vision else "mujoco"
     if engine == "mujoco" and device.type != "cpu":
         raise ConfigError(f"physics = mujoco runs on the CPU, not on {config.device}; warp would work there")
     capture = config.capture
@@ -85,6 +85,7 @@ def _with_engine(config: Config, device: torch.device) -> Config:
 # Settings of our own simulation and episodes, which others' environments have in their own ways.
 _OF_OURS = (
     "physics", "auto_reset", "random_episode_phase", "history", "history_obs_keys", "action_delay", "max_state",
+    "view_size",
 )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ _POSITIVE = (
     "num_updates_per_batch learning_rate max_grad_norm clipping_epsilon clipping_epsilon_value desired_kl "
     "learning_rate_schedule_min_lr learning_rate_schedule_max_lr normalize_until_count init_noise_std "
     "mean_clip_scale num_quantiles num_eval_envs training_metrics_steps reward_scaling torch_threads reward_clip target_kl "
-    "max_state normalizer_clip keep_checkpoints history max_devices_per_host policy_network_kernel_init_scale "
+    "max_state normalizer_clip keep_checkpoints history view_size max_devices_per_host policy_network_kernel_init_scale "
     "value_network_kernel_init_scale mean_kernel_init_scale output_kernel_init_scale cnn_kernel_init_scale"
 ).split()
 _NOT_NEGATIVE = (
@@ -247,6 +247,7 @@ _ACTS_WITH = {
     "mean_clip_scale": ("distribution_type", ("normal",)),
     "mean_kernel_init_fn": ("distribution_type", ("normal",)),
     "output_kernel_init_fn": ("distribution_type", ("tanh_normal",)),
+    "view_size": ("vision", (True,)),
     "augment_pixels": ("vision", (True,)),
     "pixel_encoder": ("vision", (True,)),
     "shared_encoder": ("vision", (True,)),

@@ -181,6 +181,8 @@ class Config:
     # Pixels
     vision: bool = False
     """Networks see the task's pixels/..., each view through an encoder, beside the vectors of their keys."""
+    view_size: int | None = None
+    """Height and width of the task's views, in pixels, instead of the task's own."""
     augment_pixels: bool = False
     """Every pass sees the pixels of each sequence shifted by up to 4, another amount in each pass."""
     pixel_encoder: Literal["cnn", "resnet18"] = "cnn"

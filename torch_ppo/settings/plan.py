@@ -1,13 +1,19 @@
 """What a configuration amounts to, printed before a run starts, and what in it is seldom meant."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch_ppo.settings.config import Config
 
 MAX_OVERSHOOT = 0.10  # share of num_timesteps by which a run may be longer without a warning
 LONG_RUN = 1800.0  # seconds
 
 
-def summary(config: Config) -> str:
-    """What the batch arithmetic amounts to, in a few lines; batch_size is misread by nearly everyone."""
+def summary(config: Config, pixel_bytes: Mapping[str, int] = MappingProxyType({})) -> str:
+    """What the batch arithmetic amounts to, in a few lines; batch_size is misread by nearly everyone.
+
+    pixel_bytes:  of one transition, by observation of pixels
+    """
     c = config
     evals = [f"{steps:,}" for steps in c.eval_env_steps]
     shown = ", ".join(evals) if len(evals) <= 4 else ", ".join([*evals[:3], "...", evals[-1]])
@@ -29,6 +35,13 @@ def summary(config: Config) -> str:
     )
     evaluations = f"{len(evals)} at {shown}" if evals and c.run_evals else "none"
     rows = {"training step": step, "minibatch": minibatch, "SGD": sgd, "run": run}
+    if pixel_bytes:
+        transitions = c.num_unrolls * c.unroll_length
+        each = ", ".join(f"{key} {size:,}" for key, size in pixel_bytes.items())
+        rows["pixels"] = (
+            f"{each} bytes in each of {transitions:,} transitions of a training step = "
+            f"{sum(pixel_bytes.values()) * transitions / 1e6:,.0f} MB"
+        )
     if c.num_resets_per_eval:
         of_episode = f" of their {c.episode_length:,}" if c.episode_length else ""
         rows["resets"] = f"all envs start anew after every {steps_between_resets(c):,}{of_episode} steps"

@@ -4,7 +4,7 @@ Tensors of other floating types are cast where they enter; everything else that 
 what was found, and what was expected.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
-from torch_ppo.simulation.views import PREFIX, is_picture
+from torch_ppo.simulation.views import is_picture
 
 
 class Found(NamedTuple):
@@ -79,8 +79,17 @@ def check_memory(task: Task, memory: object, num_envs: int) -> None:
         raise TaskError(f"{name}.make_memory makes 'random', which num_random makes; another name would work")
 
 
-def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, generator: torch.Generator) -> Found:
+def dry_step(
+    task: Task,
+    physics: Physics,
+    memory: Memory,
+    action_dim: int,
+    generator: torch.Generator,
+    pictures: Collection[str] = (),
+) -> Found:
     """Start, apply, observe, reward and the ends of an episode, in this order, on copies of memory and generator.
+
+    pictures:  observations that are pictures of the task's views, beside those that it returns
 
     `physics` is left as `start` and `apply` made it.
     """
@@ -138,13 +147,13 @@ def dry_step(task: Task, physics: Physics, memory: Memory, action_dim: int, gene
                 f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
             )
     parts = observed if isinstance(observed, dict) else {"state": observed}
-    if not parts and not task.views:
-        fail("observe", "returns no observation")
+    if not parts and not pictures:
+        fail("observe", "returns no observation" + (", and views are seen with vision = true" if task.views else ""))
     for key, value in parts.items():
         if not isinstance(key, str):
             fail("observe", f"returns an observation named {key!r}, but names are str")
         if is_picture(key):
-            if key.removeprefix(PREFIX) in task.views:
+            if key in pictures:
                 fail("observe", f"returns {key!r}, which is the view of that name; another name would work")
             check_picture(key, value)
             continue

@@ -22,7 +22,7 @@ from torch_ppo.simulation.host import host_can_ask
 from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
 from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, to_plain, unscaled
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
-from torch_ppo.simulation.views import PREFIX, Size, size_of
+from torch_ppo.simulation.views import PREFIX, Size, seen_views, size_of
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 
@@ -66,7 +66,7 @@ class Env:
     A finished episode restarts from a pool of start states that `reset` draws: its own (`auto_reset="cached"`,
     Brax) or a random env's ("random"). The restart is a masked copy and costs no physics. With "fresh" an env's own is
     drawn anew after each of its episodes, which needs a forward pass (of all worlds in each step on CUDA).
-    `history` and `action_delay` are explained in `Config`.
+    `history`, `action_delay` and `view_size` are explained in `Config`. Without `vision` a task's views are not drawn.
     `deterministic` asks it of the physics.
     With `random_episode_phase` the time limit has begun to count before `reset`, by a random part of it in each env;
     the first episodes are then short, which `whole_episode` tells.
@@ -91,6 +91,8 @@ class Env:
         history: int = 1,
         history_obs_keys: tuple[str, ...] = (),
         action_delay: int | tuple[int, ...] = 0,
+        vision: bool = True,
+        view_size: int | None = None,
         max_state: float = MAX_STATE,
         deterministic: bool = False,
     ) -> None:
@@ -99,9 +101,10 @@ class Env:
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.random_episode_phase = random_episode_phase
         self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
-        if task.views:
-            self.physics.set_views(task.views)
-        self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if task.views else {}
+        views = seen_views(task.views, vision=vision, view_size=view_size)
+        if views:
+            self.physics.set_views(views)
+        self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if views else {}
         if deterministic:
             self.physics.make_deterministic()
         if randomization_fn is not None:
@@ -133,7 +136,7 @@ class Env:
         self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
         with torch.no_grad():
             nominal = {name: x.clone() for name, x in self.physics.start_parts().items()}
-            found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator)
+            found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator, self._pictures)
             if self._actions_are_controls:
                 say_once(out_of_reach(self.physics.model, type(task).__name__))
             # Only now is it known which applied forces the task uses; they are 0 at first.
@@ -145,7 +148,7 @@ class Env:
             self.frames = frames_by_key(history, history_obs_keys, shown)
             frames = {key: torch.zeros_like(value) for key, value in shown.items()}
             self.observation = {key: torch.zeros_like(full_of(x, self.frames[key])) for key, x in frames.items()}
-            self.seen: Any = self.observation["state"] if found.single and not task.views else self.observation
+            self.seen: Any = self.observation["state"] if found.single and not views else self.observation
             # Pictures show nothing of memory; kept, they cost a frame per env, and a restart needs no second rendering.
             kept_frames = self._pictures if self._has_new_memory else frames
             self._pool_observation = {key: frames[key] for key in kept_frames}

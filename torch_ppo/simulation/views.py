@@ -1,5 +1,6 @@
 """What a policy sees of a simulation: a task's `views` are pictures, and each is an observation `pixels/<name>`."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -68,6 +69,16 @@ class View:
 
 
 NO_VIEWS: Mapping[str, View] = MappingProxyType({})
+
+
+def seen_views(views: Mapping[str, View], *, vision: bool, view_size: int | None) -> Mapping[str, View]:
+    """A task's views as they are drawn: none without `vision`, all of one height and width where that is set."""
+    if not vision or not isinstance(views, Mapping) or view_size is None:
+        return views if vision else NO_VIEWS
+    return {
+        name: dataclasses.replace(view, height=view_size, width=view_size) if isinstance(view, View) else view
+        for name, view in views.items()
+    }
 
 
 def is_picture(key: str) -> bool:
