@@ -122,7 +122,10 @@ def main() -> None:
                     if devices.rank:
                         run_beside(state, folder, stop)
                     else:
-                        arguments, lines = parsed[0], f"{introduction}\n{summary(state.config, state.batch.pixel_bytes)}"
+                        arguments, lines = (
+                            parsed[0],
+                            f"{introduction}\n{summary(state.config, state.batch.pixel_bytes)}",
+                        )
                         wanted = Wanted.of(folder.path, arguments.video_every, arguments.tracker)
                         run_in_folder(state, folder, stop, Start(lines, started, arguments.quiet, wanted))
         except KeyboardInterrupt:

@@ -238,7 +238,7 @@ class Config:
     max_devices_per_host: int | None = None
     """Of the processes that torchrun starts on a host, one for each device, how many take part; None for all."""
     physics: Literal["auto", "warp", "mujoco"] = "auto"
-    """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and C MuJoCo on the CPU."""
+    """MuJoCo Warp or C MuJoCo; auto takes Warp on CUDA and with vision, else C MuJoCo."""
     capture: Literal["auto", "none", "physics", "unroll"] = "auto"
     """What is recorded as a graph and replayed: nothing, the physics step, or whole unrolls and SGD passes (CUDA).
     auto takes the most there is."""
