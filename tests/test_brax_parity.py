@@ -4,8 +4,8 @@ Tests call what training calls. Randomness is replayed through `Noise`; in float
 rounding only.
 """
 
-import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,8 +18,10 @@ from torch_ppo.formulas import distribution, losses
 from torch_ppo.formulas.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.networks import make_ppo_networks
+from torch_ppo.formulas.pixels import is_pixels
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent, make_agent
+from torch_ppo.learning.augment import PixelShifts
 from torch_ppo.learning.batch import Batch, allocate_batch
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.train_step import learn, training_step
@@ -265,43 +267,57 @@ def test_networks(case: Case) -> None:
     case.check({"loc": loc, "scale": scale, "logits": logits, "quantiles": quantiles, "value": value})
 
 
-def vision_config(case: Case, observation: Mapping[str, Tensor]) -> Config:
-    """The configuration of a `vision` case; what all cases have in common stands in the generator, sizes in the spec."""
-    settings, sizes, strides = case.cfg, {}, {"cnn_stride": (2, 2)}
+# What a `vision` case has whose settings do not say: older fixtures leave it out.
+VISION_NETWORK = {"cnn_stride": (2, 2), "cnn_activation": "elu"}
+VISION_NAMES = {"padding": "cnn_padding", "max_pool": "cnn_max_pool", "pool": "cnn_global_pool"}
+
+
+def vision_config(case: Case) -> Config:
+    """The configuration of a `vision` case; sizes are those of its parameters."""
+    settings = VISION_NETWORK | {VISION_NAMES.get(name, name): value for name, value in case.cfg.items()}
     for network in NETWORKS:
-        dims = {name: dims.split(",") for name, dims in (entry.split(":") for entry in case.spec(network))}
-        hidden = [int(shape[-1]) for name, shape in dims.items() if re.fullmatch(r"MLP_0/hidden_\d+/kernel", name)]
-        sizes[f"{network}_hidden_layer_sizes"] = tuple(hidden[:-1])
-        kernels = [shape for name, shape in dims.items() if re.fullmatch(r"CNN_0/Conv_\d+/kernel", name)]
-    given = {key: settings[key] for key in settings if key in Config.__dataclass_fields__}
-    given |= {f"cnn_{key}": settings[key] for key in ("padding", "max_pool") if key in settings}
-    return Config(
-        num_timesteps=1,
-        vision=True,
-        normalize_observations=True,
-        cnn_kernel_size=tuple(int(shape[0]) for shape in kernels),
-        cnn_output_channels=tuple(int(shape[-1]) for shape in kernels),
-        cnn_global_pool=settings["pool"],
-        cnn_activation=settings.get("activation", "elu"),
-        **sizes,
-        **(strides | given),
-    )
+        shapes = dict(entry.split(":") for entry in case.spec(network))
+        shapes = {name: [int(dim) for dim in dims.split(",")] for name, dims in shapes.items() if "/kernel" in name}
+        hidden = [shape[-1] for name, shape in shapes.items() if name.startswith("MLP_0/")]
+        kernels = [shape for name, shape in shapes.items() if name.startswith("CNN_0/")]
+        settings[f"{network}_hidden_layer_sizes"] = hidden[:-1]
+        settings |= {"cnn_kernel_size": [x[0] for x in kernels], "cnn_output_channels": [x[-1] for x in kernels]}
+    return Config(num_timesteps=1, vision=True, normalize_observations=True, **settings)
 
 
 @cases("vision")
 @torch.no_grad()
 def test_vision_networks(case: Case) -> None:
     observation = case.observation("in/obs")
-    sizes = {key: tuple(x.shape[1:]) if key.startswith("pixels/") else x.shape[-1] for key, x in observation.items()}
-    agent = make_agent(vision_config(case, observation), sizes, case["out/logits"].shape[-1] // 2).to(case.dtype)
+    sizes = {key: tuple(x.shape[1:]) if is_pixels(key) else x.shape[-1] for key, x in observation.items()}
+    agent = make_agent(vision_config(case), sizes, case["out/logits"].shape[-1] // 2).to(case.dtype)
     load_parameters(agent, case)
     load_normalizer(agent, case)
-    seen = agent.preprocess(observation, agent.policy_obs_key)
-    logits = agent.policy.head.trunk(torch.cat([agent.policy.encoder(seen), seen["state"]], -1))
+    seen, vector = agent.preprocess(observation, agent.policy_obs_key), agent.policy_obs_key
+    features = [agent.policy.encoder(seen), *([seen[vector]] if vector else [])]
+    logits = agent.policy.head.trunk(torch.cat(features, -1))
     case.check({"logits": logits, "value": agent.values(observation)})
-    loc, scale = agent.policy_params(observation)
-    for found, expected in zip((loc, scale), distribution.tanh_normal_params(case["out/logits"]), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)
+    for found, expected in zip(agent.policy_params(observation), distribution.tanh_normal_params(logits), strict=True):
+        assert torch.equal(found, expected)
+
+
+@cases("augment")
+def test_shifted_pixels(case: Case) -> None:
+    """In a pass over sequences in an order of their own, each has its own recorded offset."""
+    observation = {key: time_first(x) for key, x in case.observation("in/obs").items()}
+    sizes = {key: tuple(x.shape[2:]) if is_pixels(key) else x.shape[-1] for key, x in observation.items()}
+    config = Config(num_timesteps=1, vision=True, augment_pixels=True)
+    agent = make_agent(config, sizes, 1)
+    shifts = PixelShifts(config, agent, SimpleNamespace(raw_action=next(iter(observation.values()))))
+    shifts.draw(RecordedNoise((), integers=[case["in/offsets"].to(torch.int64)]))
+    order = torch.arange(len(case["in/offsets"])).flip(0)
+    members = {key: x.index_select(1, order) for key, x in observation.items()}
+    last = {key: x[-1] for key, x in members.items()}
+    shifted, shifted_last = shifts.of(members, last, order)
+    found = {f"obs/{key}": time_first(x.index_select(1, order)) for key, x in shifted.items()}
+    case.check(found)
+    for key, x in shifted_last.items():
+        assert torch.equal(x, shifted[key][-1])
 
 
 @cases("net_ln")

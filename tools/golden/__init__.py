@@ -13,6 +13,7 @@ float32 rounding ("out64"). No group draws from another one's random numbers, so
     networks, transitions           Brax's networks and transitions, made and read
     formulas, distributions         groups of one function each
     network_outputs, vision         outputs of networks
+    augment                         shifts of pixels
     minibatch_loss                  the loss of a minibatch and its gradient
     toy, episodes, schedule         an environment, and all that surrounds training steps
     training_cases, training        settings of training steps, and what is made of them

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from tools.golden.augment import record_augment
 from tools.golden.distributions import record_bijector, record_normal, record_tanh
 from tools.golden.episodes import record_episode_logger, record_evaluator, record_toy, record_wrappers
 from tools.golden.formulas import record_adaptive_lr, record_gae, record_quantile_huber, record_running_statistics
@@ -39,6 +40,7 @@ IN_BOTH = (
 )
 IN_PARENT = (
     record_adaptive_lr,
+    record_augment,
     record_toy,
     record_wrappers,
     record_evaluator,

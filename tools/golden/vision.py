@@ -20,6 +20,28 @@ VISION_CASES: dict[str, dict[str, Any]] = {
     "none": {"pool": "none", "padding": "zeros", "max_pool": True, "normalise_channels": False},
     "spatial_softmax": {"pool": "spatial_softmax", "padding": "zeros", "max_pool": False, "normalise_channels": False},
     "normalise": {"pool": "avg", "padding": "zeros", "max_pool": False, "normalise_channels": True},
+    # Kernels, strides and activation of Brax's defaults, and pixels alone.
+    "deep": {
+        "pool": "avg",
+        "padding": "zeros",
+        "max_pool": False,
+        "normalise_channels": False,
+        "cnn_output_channels": (3, 4, 5),
+        "cnn_kernel_size": (8, 4, 3),
+        "cnn_stride": (4, 2, 1),
+        "cnn_activation": "relu",
+        "policy_obs_key": "",
+        "value_obs_key": "",
+    },
+}
+# What a case has that does not say.
+NETWORK = {
+    "policy_obs_key": "state",
+    "value_obs_key": "state",
+    "cnn_output_channels": (3, 4),
+    "cnn_kernel_size": (5, 3),
+    "cnn_stride": (2, 2),
+    "cnn_activation": "elu",
 }
 
 
@@ -32,15 +54,10 @@ def build_vision(settings: dict[str, Any]) -> PPONetworks:
         policy_hidden_layer_sizes=(9,),
         value_hidden_layer_sizes=(9,),
         normalise_channels=settings["normalise_channels"],
-        policy_obs_key="state",
-        value_obs_key="state",
-        cnn_output_channels=(3, 4),
-        cnn_kernel_size=(5, 3),
-        cnn_stride=(2, 2),
         cnn_padding=settings["padding"],
-        cnn_activation="elu",
         cnn_max_pool=settings["max_pool"],
         cnn_global_pool=settings["pool"],
+        **{name: settings.get(name, value) for name, value in NETWORK.items()},
     )
 
 
