@@ -86,10 +86,8 @@ def find_checkpoint(path: Path, preferred: str = "last") -> Path:
         raise CheckpointError(f"there is no run folder or checkpoint {path}")
     found = path / "checkpoints" / f"{preferred}.pt"
     if not found.is_file() and found.with_name("last.pt").is_file() and preferred != "best":
-        steps = sorted(int(other.stem) for other in found.parent.glob("*.pt") if other.stem.isdecimal())
-        raise CheckpointError(
-            f"{path} has no {preferred}.pt; there are last, best{', ' if steps else ''}{', '.join(map(str, steps))}"
-        )
+        others = sorted((other.stem for other in found.parent.glob("*.pt")), key=lambda name: (len(name), name))
+        raise CheckpointError(f"{path} has no {preferred}.pt; there are {', '.join(_some(others))}")
     if not found.is_file() and found.with_name("last.pt").is_file():
         raise CheckpointError(
             f"{path} has no {preferred}.pt, as it stopped before its first evaluation; last would work"

@@ -48,7 +48,8 @@ class Task:
     observation_names: what the numbers of an observation are, in their order: (name, size, unit) of each part; a dict of
                       such by key where there are several observations. Exported policies carry it
     commands:         what memory["command"] `(num_envs, n)` holds where the task is told what to do: (name, least, greatest,
-                      unit) of each number; whoever watches a policy can set them
+                      unit) of each number; whoever watches a policy can set them. Where the task changes it by itself,
+                      memory["command_steps"] counts down to the next
     num_random:       random numbers that the task uses per env and env step; `Env` keeps them in memory["random"],
                       uniform in [0, 1), `(num_envs, num_random)`, and draws new ones before `start` and `apply`
     views:            pictures that the policy sees, by name, each beside what `observe` returns as `pixels/<name>`; they

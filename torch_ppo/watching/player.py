@@ -103,7 +103,8 @@ def _check_what_is_played(arguments: PlayArguments) -> None:
             "--stochastic needs a run folder or a checkpoint; an exported policy has the most likely actions"
         )
     if arguments.follow and (arguments.run is None or not arguments.run.is_dir()):
-        raise PlayError("--follow needs the folder of a run, whose new checkpoints it plays")
+        there = "" if arguments.run is None or arguments.run.exists() else f", and there is no {arguments.run} yet"
+        raise PlayError(f"--follow needs the folder of a run, whose new checkpoints it plays{there}")
 
 
 def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:

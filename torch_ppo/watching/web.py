@@ -75,7 +75,7 @@ class Page:
         self._add_controls()
         self.scene = ViserMujocoScene(self.server, self.model, num_envs=self.env.num_envs)
         self._repeat_what_is_fixed()
-        distance = 3.5 * radius_of_moving(self.model) * (0.5 + math.sqrt(self.env.num_envs) / 2)
+        distance = 3.2 * radius_of_moving(self.model) * (0.5 + 0.75 * math.sqrt(self.env.num_envs))
         self.scene.create_scene_gui(camera_distance=distance)
 
     def _repeat_what_is_fixed(self) -> None:
@@ -204,10 +204,12 @@ class Page:
         return None
 
     def command(self) -> None:
-        """Has the policy be told what the sliders say."""
+        """Has the policy be told what the sliders say; in the first step of an episode it is what was drawn."""
         if self.by_hand is not None and self.by_hand.value:
             values = [slider.value for slider in self.commands]
             self.env.memory["command"][:] = torch.tensor(values)
+            if "command_steps" in self.env.memory:
+                self.env.memory["command_steps"].clamp_(min=2)
 
     def run(self) -> None:
         """Plays in real time, or slower, until the process is told to end."""
