@@ -39,9 +39,9 @@ FACE = {
 }
 __all__ = list(FACE)
 
-# OpenMP threads that spin between torch's operations take the cores from MuJoCo's threads (with another program on
-# two cores, collecting became 15 times slower). Read when torch is first imported, so it acts if torch_ppo comes first.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# OpenMP threads that wait actively take the cores from whom they wait for: beside other programs an SGD step on two
+# threads took 200 ms instead of 8. Read when torch is first imported, so it acts if torch_ppo comes first.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # Huge pages for torch's large CPU tensors; see running/accelerate.py.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 

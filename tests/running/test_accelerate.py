@@ -157,6 +157,7 @@ def test_recording_leaves_no_trace(differences):
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 COMPILED = {
     **{name: ("cartpole", settings) for name, settings in VARIANTS.items()},
+    "C MuJoCo": ("cartpole", {"physics": "mujoco", "action_repeat": 2, "normalize_rewards": True}),
     "normal": (
         "cartpole",
         {
@@ -202,7 +203,7 @@ COMPILED = {
         },
     ),
 }
-QUICK = ("plain", "adaptive", "all stored")
+QUICK = ("plain", "C MuJoCo", "adaptive", "all stored")
 
 
 @NEEDS_COMPILER
@@ -245,7 +246,8 @@ def test_every_task_can_be_compiled(device, task):
         )
         for _ in range(2)
     )
-    compiled.after_physics = accelerate.compiled(compiled.after_physics)
+    for name in compiled.compilable:
+        setattr(compiled, name, accelerate.compiled(getattr(compiled, name)))
     actions = generator(device)
     for _ in range(30):
         action = torch.empty(4, plain.action_dim, device=device).uniform_(-1.0, 1.0, generator=actions)

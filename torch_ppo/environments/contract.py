@@ -74,7 +74,7 @@ class Environment(Protocol):
     overflowed:        envs that have exceeded a buffer of their simulation so far, int64 `()`
     control_range:     limits of the controls, the last columns of `final_state`; None without that    (2, nu)
     recordable:        whether `step` can be recorded as a CUDA graph
-    compilable, compilable_on_gpu:  names of methods that torch.compile takes whole
+    compilable, compilable_on_gpu:  names of methods that torch.compile takes whole; "step" alone if it takes that
     num_substeps:      timesteps of the simulation in an env step; 1 where that is not known
     task, physics:     of our own tasks; None for others'
     """

@@ -84,6 +84,12 @@ class Batch:
         steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
         return dataclasses.replace(self, **{name: apply(getattr(self, name)) for name in steps})
 
+    def steps(self) -> list[Tensor]:
+        """All `(T, S, ...)` tensors."""
+        found: list[Tensor] = []
+        self.each_step(lambda x: found.append(x) or x)
+        return found
+
     def store(self, record: "Batch", place: Tensor) -> None:
         """Copies a batch of fewer sequences, R, to the sequences from `place * R` on; `place` int64 `(1,)`."""
 

@@ -13,6 +13,8 @@ from torch_ppo.learning.evidence import Evidence
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
 
+Outcome = tuple[list[Tensor], list[Tensor]]  # what comes of a step: tensors of a row, and what is copied into them
+
 
 def act(agent: Agent, observation: Observation, noise: Tensor, row: Batch) -> Tensor:
     """Action `(num_envs, action_dim)`; what led to it goes into `row`, one time step of a batch."""
@@ -63,16 +65,23 @@ class Collector:
     @torch.no_grad()
     def unroll(self) -> None:
         """One unroll of every env, into the batch at `place`, which moves on."""
-        env, agent = self.env, self.agent
-        noise = self.noise.normal(len(self.rows), env.num_envs, env.action_dim)
-        for row, outcome, step_noise in zip(self.rows, self._outcomes, noise.unbind(0), strict=True):
-            if self.discounted_return is not None:
-                # Episodes begin after the end of the one before, or after a reset of all envs.
-                begun = env.done.bool() | env.episode_metrics["length"].eq(0)
-                self.discounted_return.masked_fill_(begun, 0.0)
-            env.step(self.act(agent, env.observation, step_noise, row))
-            self._store_step(row, outcome)
+        self.policy_steps(self.noise.normal(len(self.rows), self.env.num_envs, self.env.action_dim))
         self.finish_unroll()
+
+    def policy_steps(self, noise: Tensor) -> None:
+        """The steps of an unroll, with noise `(unroll_length, num_envs, action_dim)`."""
+        for row, outcome, step_noise in zip(self.rows, self._outcomes, noise.unbind(0), strict=True):
+            self.policy_step(step_noise, row, outcome)
+
+    def policy_step(self, noise: Tensor, row: Batch, outcome: Outcome) -> None:
+        """One step of every env, into `row`."""
+        env = self.env
+        if self.discounted_return is not None:
+            # Episodes begin after the end of the one before, or after a reset of all envs.
+            begun = env.done.bool() | env.episode_metrics["length"].eq(0)
+            self.discounted_return.masked_fill_(begun, 0.0)
+        env.step(self.act(self.agent, env.observation, noise, row))
+        self._store_step(row, outcome)
 
     @torch.no_grad()
     def finish_unroll(self) -> None:
@@ -92,7 +101,7 @@ class Collector:
         self.batch.store(record, self.place)
         self.place.add_(1).remainder_(self.num_unrolls_per_env)  # what records a graph makes more unrolls than that
 
-    def _store_step(self, row: Batch, outcome: tuple[list[Tensor], list[Tensor]]) -> None:
+    def _store_step(self, row: Batch, outcome: Outcome) -> None:
         """What the env has after a step, into its `row`."""
         env = self.env
         torch._foreach_copy_(*outcome)
@@ -103,7 +112,7 @@ class Collector:
             row.discounted_return.copy_(self.discounted_return)
 
 
-def outcome_of_step(env: Environment, row: Batch) -> tuple[list[Tensor], list[Tensor]]:
+def outcome_of_step(env: Environment, row: Batch) -> Outcome:
     """The tensors of `row` that hold what comes of a step, and those of `env` that it is copied from."""
     pairs = [
         (row.reward, env.reward),

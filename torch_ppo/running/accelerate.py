@@ -16,6 +16,7 @@ import torch
 from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.blocks import Blocks, steps_of_block
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.determinism import determinism_left_as_it_was
@@ -151,10 +152,16 @@ def compile_parts(collector: Collector, learner: Learner, *, few_launches: bool)
     Evaluation stays as it is: it is rare, and compiling it takes as long as compiling training.
     """
     log.info("torch.compile: compiling what is not physics; about half a minute, less where it is cached")
-    collector.act = compiled(collector.act)
     env = collector.env
-    for name in (*env.compilable, *(env.compilable_on_gpu if few_launches else ())):
-        setattr(env, name, compiled(getattr(env, name)))
+    if "step" in env.compilable:
+        env.physics.step(env.num_substeps)  # at the first it chooses its threads
+        blocks = Blocks(collector, steps_of_block(len(collector.rows), env.action_repeat))
+        blocks.compute = compiled(blocks.compute)
+        collector.policy_steps = blocks
+    else:
+        collector.act = compiled(collector.act)
+        for name in (*env.compilable, *(env.compilable_on_gpu if few_launches else ())):
+            setattr(env, name, compiled(getattr(env, name)))
     if few_launches:
         collector.finish_unroll = compiled(collector.finish_unroll)
         learner.one_value_pass = True

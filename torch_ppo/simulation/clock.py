@@ -20,7 +20,10 @@ class Clock:
     def advance(self, num_substeps: int) -> None:
         """Counts so many timesteps in every world; `time` is the float32 nearest to the product."""
         self.timesteps.add_(num_substeps)
-        torch.mul(self.timesteps, self._timestep, out=self.time)
+        if torch.compiler.is_compiling():  # which fuses the two, and takes no `out` with gaps
+            self.time.copy_(self.timesteps * self._timestep)
+        else:
+            torch.mul(self.timesteps, self._timestep, out=self.time)
 
     def reset(self, mask: Tensor) -> None:
         """Back to 0 where `mask` `(num_envs,)`."""

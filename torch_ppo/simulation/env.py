@@ -209,6 +209,12 @@ class Env:
         return None if scaling is None else to_plain(scaling, self.physics.model)
 
     @property
+    def compilable(self) -> tuple[str, ...]:
+        """Methods that torch.compile takes whole: all of `step` if nothing is drawn in it and the physics allows it."""
+        draws = self.task.num_random or self.auto_reset != "cached" or self._has_new_memory or self.delay or self.models
+        return ("after_physics",) if draws or not self.physics.can_be_compiled else ("step",)
+
+    @property
     def observation_sizes(self) -> dict[str, Size]:
         """Size of each observation; of pictures height, width and channels."""
         return {key: size_of(value) for key, value in self.observation.items()}
@@ -436,7 +442,6 @@ class Env:
 
     # What else is asked of any env, see docs/environments.md.
     recordable = True
-    compilable = ("after_physics",)  # methods that torch.compile takes whole; and those that gain only on a GPU:
     compilable_on_gpu = ("before_physics",)
 
     @property

@@ -14,6 +14,8 @@ from mujoco import rollout
 from torch import Tensor
 
 from torch_ppo.simulation.clock import Clock
+from torch_ppo.simulation.mujoco_operator import number_of
+from torch_ppo.simulation.mujoco_operator import rollout as rollout_operator
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, check_episode_fields, check_fields, set_fields, world_models
 from torch_ppo.simulation.views import NO_VIEWS, View, check_views
@@ -121,6 +123,7 @@ class MujocoPhysics:
         self._drawing = None
         self.views: Mapping[str, View] = NO_VIEWS
         self.pictures: dict[str, Tensor] = {}
+        self._number = number_of(self)
         self._use_threads(1)
         self._threads_chosen = False
 
@@ -167,6 +170,9 @@ class MujocoPhysics:
         return self._buffers[num_substeps]
 
     def step(self, num_substeps: int) -> None:
+        if torch.compiler.is_compiling():
+            self._step_in_graph(num_substeps)
+            return
         self._follow_fields()
         buffers = self._buffers_for(num_substeps)
         for target, source in buffers.inputs:
@@ -178,18 +184,32 @@ class MujocoPhysics:
             target.copy_(source)
         self._clock.advance(num_substeps)
 
+    def _step_in_graph(self, num_substeps: int) -> None:
+        """`step` for a compiler: it makes the float64 copies, and the rollout is an operator."""
+        held = torch.cat([x.flatten(1) for x in self._held.values()], 1).double()
+        held = held[:, None].expand(-1, num_substeps, -1).contiguous()
+        states, sensors = rollout_operator(self._number, self.model.nsensordata, self._state.double(), held)
+        for target, source in ((self._state, states), (self.sensordata, sensors)):
+            if target.numel():
+                target.copy_(source[:, -1])
+        self._clock.advance(num_substeps)
+
     def _simulate(self, num_substeps: int) -> None:
         """From the buffers of this number of substeps, into them."""
         buffers = self._buffers_for(num_substeps)
+        self.simulate(buffers.state, buffers.held, buffers.states, buffers.sensors)
+
+    def simulate(self, state: np.ndarray, held: np.ndarray, states: np.ndarray, sensors: np.ndarray) -> None:
+        """From `state` with the inputs `held` into `states` and `sensors`; shapes are those of `Buffers`."""
         self._rollout.rollout(
             self._models,
             self._datas,
-            buffers.state,
-            buffers.held,
+            state,
+            held,
             control_spec=self._held_spec,
-            nstep=num_substeps,
-            state=buffers.states,
-            sensordata=buffers.sensors,
+            nstep=held.shape[1],
+            state=states,
+            sensordata=sensors,
             skip_checks=True,
             chunk_size=self._chunk,
         )
@@ -300,6 +320,10 @@ class MujocoPhysics:
 
     def model_state(self) -> dict[str, Tensor]:
         return self._fields.written
+
+    @property
+    def can_be_compiled(self) -> bool:
+        return not self._fields.written and not self.pictures
 
     def make_deterministic(self) -> None:
         """C MuJoCo is: each world is computed by one thread, whatever their number."""

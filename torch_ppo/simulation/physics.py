@@ -101,6 +101,10 @@ class Physics(Protocol):
     def model_state(self) -> dict[str, Tensor]:
         """The live tensors of fields that vary, which, copied back, give the worlds those models."""
 
+    @property
+    def can_be_compiled(self) -> bool:
+        """Whether `step` may stand in a compiled function; it must have been called before."""
+
     def make_deterministic(self) -> None:
         """The same states and controls give the same bits from now on, on the same machine; before stepping."""
 

@@ -247,6 +247,10 @@ class WarpPhysics:
     def model_state(self) -> dict[str, Tensor]:
         return {**self._fields.written, **(self._constants.state() if self._constants is not None else {})}
 
+    @property
+    def can_be_compiled(self) -> bool:
+        return False  # it is recorded instead
+
     def make_deterministic(self) -> None:
         """Contacts and constraint rows are sorted, and sums of atomic additions made in a fixed order."""
         if self._launched:
