@@ -226,7 +226,9 @@ def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...]
 
 def comparison_html(groups: Sequence[Group], arguments: PlotArguments) -> str:
     """Curves and tables of several runs as one file."""
-    head, *rows = zip(*table_of(groups), strict=True)
+    table = table_of(groups)
+    # A row for each run, or, where that would be wider, for each setting.
+    head, *rows = table if len(table) > len(groups) + 1 else zip(*table, strict=True)
     figure = draw_comparison(groups, arguments.metrics, "", ())
     title = arguments.title or "Runs compared"
     parts = [f"<h1>{html.escape(title)}</h1>", svg_image(figure, ", ".join(arguments.metrics))]

@@ -136,6 +136,8 @@ PAGE = """<!DOCTYPE html>
 body {{ font: 16px/1.45 system-ui, sans-serif; color: #222; background: #fff; max-width: 1100px; margin: 2em auto;
   padding: 0 1em; }}
 img {{ max-width: 100%; height: auto; }}
+.plot {{ overflow-x: auto; }}
+.plot img {{ min-width: 38rem; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
 th, td {{ text-align: left; padding: .15em .9em .15em 0; border-bottom: 1px solid #ddd; vertical-align: top; }}
 td, li.finding {{ font-variant-numeric: tabular-nums; }}
@@ -199,7 +201,8 @@ def svg_image(figure: "Figure", words: str) -> str:
     """A figure as an image that is in the page; as SVG in the page itself, names in two of them would be taken for one."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
-    return image("svg+xml", stream.getvalue(), words)
+    # On a narrow screen it is moved sideways, as its words would be too small to read.
+    return f'<div class="plot">{image("svg+xml", stream.getvalue(), words)}</div>'
 
 
 def image(kind: str, content: bytes, words: str) -> str:
