@@ -78,7 +78,7 @@ INTERACTIONS = {
 CALL_ARGUMENTS = {
     "environment": "a task, envs, a function that makes envs, or a name; see [environments.md](environments.md)",
     "eval_env": "likewise for evaluation, if another one",
-    "network_factory": "dict of the fields under Networks, by Brax's names, or a function that makes the modules",
+    "network_factory": "dict of the fields under Networks and Pixels, by Brax's names, or a function that makes the modules",
     "randomization_fn": "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
     "wrap_env": "false uses envs as they are: they restart their own episodes",
     "wrap_env_fn": "function (env, episode_length, action_repeat, randomization_fn) -> envs with rules of episodes",

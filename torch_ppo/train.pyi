@@ -142,7 +142,8 @@ def train(
     num_timesteps:     env steps to train for, at least; 0 only initialises (and restores)
     eval_env:          another one for evaluation
     network_factory:   a dict of Brax's factory options, or a function (policy_obs_dim, value_obs_dim,
-                       action_dim) -> (policy, value) of modules as in `torch_ppo.formulas.networks`
+                       action_dim) -> (policy, value) of modules as in `torch_ppo.formulas.networks`; with `vision`
+                       (sizes of observations by key, action_dim), as in `torch_ppo.formulas.pixels`
     randomization_fn:  (physics, generator) -> values of model fields for each env, as `Task.randomize`; of training
                        and, unless `randomize_eval` is false, of evaluation
     wrap_env:          False uses envs as they are: they restart their own episodes

@@ -306,7 +306,13 @@ def test_without_augmentation_nothing_is_drawn_for_it():
 # Making it fast
 
 
-@pytest.mark.parametrize("settings", [{"augment_pixels": True, "cnn_max_pool": True}, {"shared_encoder": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augment_pixels": True, "cnn_max_pool": True},
+        {"shared_encoder": True, "cnn_global_pool": "spatial_softmax", "normalise_channels": True},
+    ],
+)
 def test_a_recorded_pass_is_replayed_bit_for_bit(settings):
     """As CUDA graphs are recorded: no number is read, no size depends on one, and offsets are new in every pass."""
     live, recorded = make_learner(**settings), make_learner(**settings)

@@ -9,7 +9,7 @@ from torch_ppo.errors import UserError
 from torch_ppo.export import export_policy
 from torch_ppo.learning.policy import params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
-from torch_ppo.running.checkpoint import CheckpointError, restore, save_checkpoint
+from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from torch_ppo.running.saved_policy import PolicyError
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -164,3 +164,13 @@ def test_training_from_pixels_alone(tmp_path):
     _, (normalizer, _, _), metrics = torch_ppo.train(BallTask(with_state=False), **settings)
     assert normalizer == {} and metrics["eval/episode_reward"] < 0
     assert "training/observation_max" not in metrics and "training/grad_norm" in metrics
+
+
+@pytest.mark.parametrize("size", [(24, 24), (24, 24, 3, 1), (24, 0, 3), 7, (24.0, 24, 3)])
+def test_a_checkpoint_with_another_kind_of_size_is_refused(runs, size, tmp_path):
+    folder, _ = runs[True]
+    saved = load_checkpoint(folder / "checkpoints" / "best.pt")
+    path = tmp_path / "changed.pt"
+    save_checkpoint({**saved, "observation_sizes": {"state": 1, "pixels/front": size}}, path)
+    with pytest.raises(CheckpointError, match="its observation_sizes is not sizes by name"):
+        load_checkpoint(path)

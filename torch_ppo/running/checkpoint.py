@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.formulas.controls import Scaling
+from torch_ppo.formulas.pixels import is_pixels
 from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
@@ -138,10 +139,11 @@ def _is_count(value: object, least: int = 0) -> bool:
     return type(value) is int and least <= value < 2**63
 
 
-def _is_size(value: object) -> bool:
-    """Of a vector, or of pixels: height, width and channels."""
-    sizes = value if isinstance(value, tuple) else (value,)
-    return len(sizes) in (1, 3) and all(_is_count(each, 1) for each in sizes)
+def _is_size(key: str, value: object) -> bool:
+    """Whether it is the size of the observation `key`: of a vector, or of pixels height, width and channels."""
+    if not is_pixels(key):
+        return _is_count(value, 1)
+    return isinstance(value, tuple) and len(value) == 3 and all(_is_count(each, 1) for each in value)
 
 
 # What entries of a checkpoint are, where something is done with them before they are compared with what is live.
@@ -149,7 +151,7 @@ _ENTRIES: dict[str, tuple[Callable[[object], bool], str]] = {
     "config": (lambda x: _is_dict(x, object), "settings by name"),
     "agent": (lambda x: bool(x) and _is_dict(x, Tensor), "tensors by name"),
     "observation_sizes": (
-        lambda x: bool(x) and _is_dict(x, (int, tuple)) and all(map(_is_size, x.values())),
+        lambda x: bool(x) and _is_dict(x, (int, tuple)) and all(map(_is_size, x, x.values())),
         "sizes by name",
     ),
     "action_dim": (lambda x: _is_count(x, 1), "a number of actions"),
