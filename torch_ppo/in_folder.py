@@ -23,7 +23,9 @@ from torch_ppo.running.progress import Progress
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.plan import time_needed
+from torch_ppo.showing.seen import seen_by_several
 from torch_ppo.simulation.physics import overflow_in_words
+from torch_ppo.simulation.views import is_picture
 from torch_ppo.watching.onlookers import Onlookers, Wanted
 
 
@@ -103,6 +105,8 @@ class Reports:
         findings = self.watch.look(step, metrics)
         histograms, state.histograms = state.histograms, {}
         self.log.write(step, metrics, histograms=histograms, findings=findings)
+        if any(map(is_picture, state.env.observation)):
+            self.log.write_picture(step, "seen", seen_by_several(state.env.observation, state.env.task))
         self.progress.report(step, metrics)
         self.onlookers.reported(step, metrics)
         for line in self.watch.lines(findings, f"{called('doctor')} {self.folder.path}"):

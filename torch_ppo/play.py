@@ -29,6 +29,8 @@ from torch_ppo.watching.window import watch
 
 def show(arguments: PlayArguments) -> None:
     """Does what is asked for; UserError where that cannot be done."""
+    if arguments.view and arguments.web:
+        raise ConfigError("--view is of a video, and --web shows it in a browser; give one of them")
     if arguments.video is not None:
         if arguments.web:
             raise ConfigError("--web shows it in a browser, --video writes a file; give one of them")
@@ -45,7 +47,7 @@ def show(arguments: PlayArguments) -> None:
     played = make_player(arguments)
     if arguments.web:
         serve(played, arguments)
-    elif arguments.video is None and arguments.worlds == 1 and has_display():
+    elif arguments.video is None and arguments.worlds == 1 and not arguments.view and has_display():
         watch(played, arguments)
     else:
         to_file = record_following if arguments.follow else record

@@ -65,6 +65,10 @@ class MetricsLog:
             lambda: self._events.append(*events),
         )
 
+    def write_picture(self, step: int, name: str, content: bytes) -> None:
+        """A picture, by the content of its file, for TensorBoard."""
+        self.writes(lambda: self._events.append(picture_event(step, name, content)))
+
     def write_clip(self, step: int, file: Path) -> None:
         """An animation of the policy as it was, for TensorBoard."""
 

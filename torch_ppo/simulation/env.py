@@ -100,8 +100,9 @@ class Env:
         self.task, self.num_envs, self.device, self.generator = task, num_envs, device, generator
         self.episode_length, self.action_repeat, self.auto_reset = episode_length, action_repeat, auto_reset
         self.random_episode_phase = random_episode_phase
-        self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
         views = seen_views(task.views, vision=vision, view_size=view_size)
+        engine = "warp" if views and engine == "auto" else engine  # C MuJoCo needs OpenGL to draw
+        self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
         if views:
             self.physics.set_views(views)
         self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if views else {}

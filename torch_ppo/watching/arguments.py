@@ -41,11 +41,13 @@ class PlayArguments:
     seed: int = 0
     """Seed of start states and of random or sampled actions."""
     physics: Literal["auto", "warp", "mujoco"] = "auto"
-    """Physics engine, on the CPU; auto takes C MuJoCo."""
+    """Physics engine, on the CPU; auto takes C MuJoCo, or MuJoCo Warp for a policy that sees pictures."""
     video: Path | None = None
     """File to write: .gif, .webp, .png, or .mp4 with the extra video. Where there is no display ENV.mp4, or ENV.gif."""
     broken: Path | None = None
     """Instead of a policy: the last steps of a world that broke, from a run's folder broken."""
+    view: bool = False
+    """Show beside each world of a video the pictures that the policy sees."""
     worlds: int = 1
     """Episodes to play at once, side by side in a video or browser."""
     width: int = 320

@@ -13,6 +13,7 @@ from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.environment import check_trusted
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
+from torch_ppo.showing.seen import check_pictures, seen_picture
 from torch_ppo.showing.video import default_video, tiles, write_video
 from torch_ppo.watching.arguments import PlayArguments, num_steps
 from torch_ppo.watching.following import Following
@@ -33,6 +34,8 @@ def record(
     for name in ("width", "height"):
         if not 16 <= getattr(arguments, name) <= 4096:
             raise ConfigError(f"--{name} is {getattr(arguments, name)}, but must be from 16 to 4096")
+    if arguments.view:
+        check_pictures(env.observation, "--view")
     model = model_of_pictures(env)
     data = mujoco.MjData(model)
     camera = find_camera(model, arguments.camera)
@@ -42,7 +45,10 @@ def record(
 
     def draw(world: int) -> np.ndarray:
         show_state(env, model, data, world)
-        return renderer.draw(data)
+        picture = renderer.draw(data)
+        if not arguments.view:
+            return picture
+        return np.concatenate([picture, seen_picture(env.observation, env.task, world, len(picture))], 1)
 
     with contextlib.closing(renderer):
         pictures = [draw(world) for world in range(env.num_envs)]
