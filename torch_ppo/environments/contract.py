@@ -32,7 +32,8 @@ class Steps(Protocol):
     truncation:      where it was cut off, by a time limit                 (num_envs,)
 
     Tensors or arrays; they may be new ones after each step. A world whose numbers are no longer finite should restart, too:
-    it counts as ended. It may also have, and lacks nothing without:
+    it counts as ended. It may also have, from its
+    first reset on, and lacks nothing without:
 
     device:             of its tensors; else the CPU
     action_repeat:      env steps of a `step`; else 1

@@ -7,8 +7,10 @@ it, would spend its time on messages: on two cores 64 envs of Pendulum-v1 are se
 import importlib
 import math
 import os
+import signal
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -233,7 +235,9 @@ class Groups:
         most = max(1, min(cores, num_envs // LEAST_PER_PROCESS))
         self.num_groups = max(n for n in range(1, most + 1) if num_envs % n == 0)
         make_group = partial(Group, make_one, num_envs // self.num_groups, action_repeat)
-        self._env = make_group() if self.num_groups == 1 else _in_processes([make_group] * self.num_groups)
+        self._env = make_group() if self.num_groups == 1 else _in_processes(make_group, self.num_groups)
+        # Before the interpreter takes the pipes from under the processes.
+        self._end = weakref.finalize(self, self._env.close)
 
     def controls(self) -> dict[str, list]:
         """What becomes of actions: the ranges of the Box."""
@@ -259,14 +263,23 @@ class Groups:
 
     def close(self) -> None:
         """Ends the processes."""
-        self._env.close()
+        self._end()
 
 
-def _in_processes(make_groups: Sequence[Callable[[], Group]]) -> AsyncVectorEnv:
+def _in_processes(make_group: Callable[[], Group], number: int) -> AsyncVectorEnv:
     with warnings.catch_warnings():
         # Python's, that forking beside threads is risky: the processes do nothing but step, and use no library of ours.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return AsyncVectorEnv(make_groups, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        makers = [partial(_in_process, make_group, os.getpid())] * number
+        return AsyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _in_process(make_group: Callable[[], Group], parent: int) -> Group:
+    """A group in a process that leaves signals to its parent, which finishes what is under way, and ends with it."""
+    if os.getpid() != parent:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    return make_group()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
-from torch_ppo.environments.finding import canonical, source_of
+from torch_ppo.environments.finding import canonical, library_of, source_of
 from torch_ppo.envs import ENVS, canonical_name
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.folder import RunFolder
@@ -54,8 +54,10 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     name, why = _source(given, asks_for_help)
     about = ABOUT
     if name is None:
-        values = {}
-        about += f"\n\nThe defaults below are Brax's; {called('train')} --env TASK --help shows those of a task."
+        own = _settings_of(given)
+        values = own or {}
+        whose = f"{given.env}'s own" if own else "Brax's"
+        about += f"\n\nThe defaults below are {whose}; {called('train')} --env TASK --help shows those of a task."
     else:
         values = _read(name, given)
         about += f"\n\nThe defaults below are those of {name} ({why})."
@@ -77,6 +79,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)
     if given.resume is not None:
         return arguments, f"{name} ({why})"
+    if name is None:
+        return arguments, why
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
     meant = ", meant for a GPU" if on_cpu and is_for_gpu(name) else ""
     return arguments, f"{Path(name).stem} ({why}{meant})"
@@ -114,6 +118,8 @@ def _source(given: argparse.Namespace, asks_for_help: bool) -> tuple[str | None,
     if given.config is not None:
         return given.config, "--config"
     if given.env is not None:
+        if _settings_of(given) is not None:
+            return None, "the environment's own settings"
         if ":" in given.env and not asks_for_help:
             raise ConfigError(
                 f"--env {given.env} needs --config with its settings; --config cartpole_cpu would be a start"
@@ -122,6 +128,14 @@ def _source(given: argparse.Namespace, asks_for_help: bool) -> tuple[str | None,
     if asks_for_help:
         return None, ""
     raise ConfigError("say what to train: --env cartpole, --config FILE or --resume RUN_FOLDER")
+
+
+def _settings_of(given: argparse.Namespace) -> dict[str, object] | None:
+    """The settings that the environment of --env brings along; None for none, or where a run or a file has its own."""
+    if given.env is None or library_of(given.env) is None:
+        return None
+    settings = getattr(source_of(given.env), "settings", None)
+    return None if settings is None else settings()
 
 
 def _read(name: str, given: argparse.Namespace) -> dict[str, object]:

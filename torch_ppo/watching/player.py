@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ppo.environments.finding import source_of
+from torch_ppo.command import called
+from torch_ppo.environments.finding import library_of, source_of
 from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
@@ -132,6 +133,8 @@ def make_env(name: str, config: Config | None, generator: torch.Generator, engin
     """Envs of a task, with the episodes of a run's configuration if there is one."""
     if not 1 <= worlds <= MOST_WORLDS:
         raise ConfigError(f"--worlds is {worlds}, but must be from 1 to {MOST_WORLDS}")
+    if library_of(name) is not None:
+        raise PlayError(f"{name} has no model here to make pictures of; {called('evaluate')} plays its episodes")
     task = make_task(name)
     return Env(
         task,

@@ -1,0 +1,241 @@
+"""The contract: what is asked of any environment, and an object that has only the least of it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import torch_ppo
+from tests.helpers.toy import ToyTask
+from torch_ppo.environments.completed import completed
+from torch_ppo.environments.contract import WHOLE, lacking
+from torch_ppo.environments.finding import source_of
+from torch_ppo.errors import ConfigError
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
+
+SMALL = {
+    "num_timesteps": 80, "num_envs": 4, "num_eval_envs": 4, "batch_size": 4, "num_minibatches": 2, "unroll_length": 5,
+    "policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,),
+}  # fmt: skip
+
+
+class Counting:
+    """An env that counts: env i ends by itself after i + 1 steps if i is even, else is cut off after 3."""
+
+    action_dim, episode_length = 1, 4
+
+    def __init__(self, num_envs=4, seed=0):
+        self.num_envs, self.seed = num_envs, seed
+        self.ends = torch.arange(num_envs) + 1
+
+    def reset(self):
+        self.count = torch.zeros(self.num_envs, dtype=torch.float64)
+        self._tell(torch.zeros(self.num_envs))
+        self.final_observation = self.observation
+
+    def _tell(self, reward):
+        self.reward, self.observation = reward, torch.stack([self.count, -self.count], 1).numpy()
+        self.metrics = {"count": self.count.clone()}
+
+    def step(self, action):
+        self.count += 1
+        even = torch.arange(self.num_envs) % 2 == 0
+        self.termination = even & (self.count >= self.ends)
+        self.truncation = ~even & (self.count >= 3)
+        reward, self.final_observation = self.count + action[:, 0], torch.stack([self.count, -self.count], 1)
+        told = self.count.clone()
+        self.count *= ~(self.termination | self.truncation)
+        self._tell(reward)
+        self.metrics = {"count": told}
+
+
+class Stateful(Counting):
+    def state(self):
+        return {"count": self.count}
+
+    def load_state(self, saved):
+        self.count.copy_(saved["count"])
+
+
+def make_env(num_envs, seed):
+    return Counting(num_envs, seed)
+
+
+def test_env_meets_it():
+    env = torch_ppo.make_env(ToyTask(), num_envs=2)
+    assert lacking(env, WHOLE) == []
+    assert completed(env, device=torch.device("cpu")) is env
+
+
+def test_what_is_completed():
+    """Against a loop over single episodes."""
+    env = completed(Counting(), device=torch.device("cpu"), keep_final=True)
+    assert lacking(env, WHOLE) == []
+    count, total, length = [0] * 4, [0.0] * 4, [0] * 4
+    kept = env.observation["state"]
+    done = [False] * 4
+    for t in range(9):
+        seen, reward, _ = env.step(torch.full((4, 1), float(t)))
+        assert seen is kept and kept.dtype == torch.float32
+        for i in range(4):
+            if done[i]:
+                total[i], length[i] = 0.0, 0
+            count[i] += 1
+            total[i], length[i] = total[i] + count[i] + t, length[i] + 1
+            ended = count[i] >= (i + 1 if i % 2 == 0 else 3)
+            assert reward[i] == count[i] + t and env.final_observation["state"][i].tolist() == [count[i], -count[i]]
+            assert [bool(x[i]) for x in (env.done, env.termination, env.truncation)] == [
+                ended, ended and i % 2 == 0, ended and i % 2 == 1,
+            ]  # fmt: skip
+            assert env.steps[i] == length[i] == env.episode_metrics["length"][i]
+            assert env.episode_metrics["sum_reward"][i] == total[i] and env.metrics["count"][i] == count[i]
+            done[i], count[i] = ended, 0 if ended else count[i]
+            assert kept[i].tolist() == [count[i], -count[i]]
+
+
+def test_broken_numbers_end_an_episode():
+    inner = Counting()
+    env = completed(inner, device=torch.device("cpu"))
+    inner.step = lambda action: (Counting.step(inner, action), inner.reward.__setitem__(3, torch.nan))
+    env.step(torch.zeros(4, 1))
+    assert env.termination[3] and env.done[3] and env.reward[3] == 0.0
+    assert env.broken.total == 1 and env.broken.causes[int(env.broken.cause[3]) - 1] == "reward"
+
+
+@pytest.mark.parametrize("given", [make_env, "tests/environments/test_contract.py:make_env"])
+def test_trains_what_a_function_makes(given):
+    reports = []
+    torch_ppo.train(
+        given, num_evals=2, progress_fn=lambda step, metrics: reports.append(metrics), **{**SMALL, "num_timesteps": 160}
+    )
+    assert reports[0]["eval/avg_episode_length"] == (1 + 3 + 3 + 3) / 4
+    assert reports[1]["eval/episode_count"] == (1 + 6 + 6 + 6) / 4
+
+
+def test_trains_objects():
+    torch_ppo.train(Counting(), eval_env=Counting(), **SMALL)
+    torch_ppo.train(torch_ppo.make_env(ToyTask(), num_envs=4, episode_length=6), run_evals=False, **SMALL)
+    _, _, metrics = torch_ppo.train(Counting(), wrap_env=False, run_evals=False, **SMALL)
+    assert "training/sps" in metrics
+
+
+def test_what_is_checkpointed(tmp_path):
+    """An env with a state of its own goes on exactly; one without begins its episodes anew."""
+    for kind, goes_on in ((Stateful, True), (Counting, False)):
+        config = Config(**{**SMALL, "run_evals": False})
+
+        def new(kind=kind, config=config):
+            return TrainingState(config, source_of(lambda num_envs: kind(num_envs)))
+
+        state = new()
+        state.collector()
+        saved, after = state.checkpoint(), []
+        for each in (state, new()):
+            if each is not state:
+                assert each.load_checkpoint(saved) == goes_on
+            each.collector()
+            after.append(each.batch.observation["state"].clone())
+        assert torch.equal(*after) == goes_on
+
+
+class Shaped:
+    """A wrapper as users write them: rewards of another size."""
+
+    def __init__(self, env):
+        self.env = env
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)
+
+    def step(self, action):
+        seen, reward, done = self.env.step(action)
+        reward.mul_(2.0)
+        return seen, reward, done
+
+
+def test_wrap_env_fn():
+    """For training and for evaluation, with Brax's arguments."""
+    calls, rewards = [], []
+
+    def wrap(env, episode_length, action_repeat, randomization_fn):
+        calls.append((env.num_envs, episode_length, action_repeat, randomization_fn))
+        return Shaped(env.wrap(episode_length=episode_length, action_repeat=action_repeat))
+
+    settings = {**SMALL, "num_envs": 2, "episode_length": 6, "action_repeat": 2, "seed": 3, "deterministic_eval": True}
+    for given in (wrap, None):
+        _, _, metrics = torch_ppo.train(ToyTask(), wrap_env_fn=given, **settings)
+        rewards.append(metrics)
+    assert calls == [(2, 6, 2, None), (4, 6, 2, None)]
+    state = TrainingState(Config(**settings), source_of(ToyTask()))
+    assert state.env.episode_length == 6
+    assert rewards[0]["eval/avg_episode_length"] == rewards[1]["eval/avg_episode_length"]
+    assert rewards[0]["training/v_loss"] != rewards[1]["training/v_loss"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("observation", None, "lacks"),
+        ("num_envs", 3, "Wrong has 3 envs, but 4 are asked for; num_envs .* = 3 would work"),
+        ("action_dim", 1.5, "Wrong.action_dim is 1.5, but must be an int, 1 or greater"),
+        ("episode_length", 0, "episode_length is 0, but must be greater than 0"),
+        ("reward", torch.zeros(4, 1), r"Wrong.reward is float32 \(4, 1\), but numbers \(4,\) are expected"),
+        ("reward", "much", r"Wrong.reward is str, but numbers \(4,\)"),
+        ("termination", None, r"Wrong.termination is NoneType"),
+        ("observation", torch.zeros(5, 2), r"Wrong.observation\['state'\] is float32 \(5, 2\), but numbers \(4, n\)"),
+        ("observation", {"other": torch.zeros(4, 2)}, "Wrong.observation has other, but had state at first"),
+        ("observation", torch.zeros(4, 7), r"Wrong.observation\['state'\] is \(4, 7\), but was \(4, 2\) at first"),
+        ("metrics", {"count": 3.0}, r"Wrong.metrics\['count'\] is float32 \(\), but numbers \(4,\)"),
+    ],
+)
+def test_what_an_object_gets_wrong_is_one_line(attribute, value, words):
+    class Wrong(Counting):
+        def step(self, action):
+            super().step(action)
+            if attribute not in ("num_envs", "action_dim", "episode_length"):
+                setattr(self, attribute, value)
+
+    env = Wrong()
+    if attribute in ("num_envs", "action_dim", "episode_length"):
+        setattr(env, attribute, value)
+    if value is None and attribute == "observation":
+        env = type("Nothing", (), {name: getattr(Counting, name) for name in ("reset", "step", "action_dim")})()
+        words = "environment is a Nothing, which lacks num_envs, episode_length"
+    with pytest.raises(ConfigError, match=words) as error:
+        torch_ppo.train(env, run_evals=False, **SMALL)
+    assert "\n" not in str(error.value)
+
+
+def needs_more(envs):
+    return Counting(envs)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        (
+            needs_more,
+            {},
+            r"needs_more\(envs\) does not take num_envs; def needs_more\(num_envs, device, seed\) would work",
+        ),
+        (Counting(), {}, "eval_env is None, but the environment Counting cannot also be the one that is evaluated in"),
+        (make_env, {"episode_length": 7}, "episode_length is 7, but Counting has 4 of its own; leave it out"),
+        (make_env, {"physics": "warp"}, "physics = 'warp' has no effect in make_env, which is not simulated here"),
+        (make_env, {"history": 2}, "history = 2 has no effect in make_env"),
+        (make_env, {"capture": "physics"}, "capture = physics has nothing to record of make_env"),
+        ("gym:Pendulum-v1", {"wrap_env": 1}, "wrap_env is 1, but must be True or False"),
+    ],
+)
+def test_what_cannot_be(given, options, words):
+    with pytest.raises(ConfigError, match=words):
+        torch_ppo.train(given, **{**SMALL, **options})
+
+
+def test_only_a_checkpoint_of_the_same_kind_is_gone_on_with():
+    config = Config(**{**SMALL, "run_evals": False})
+    saved = TrainingState(config, source_of(lambda num_envs: Stateful(num_envs))).checkpoint()
+    with pytest.raises(ValueError):
+        TrainingState(
+            dataclasses.replace(config, num_envs=2), source_of(lambda num_envs: Stateful(num_envs))
+        ).load_checkpoint(saved)
