@@ -8,6 +8,9 @@ Brax needs an environment of its own: `pip install "jax[cpu]" brax "flax<0.12.8"
 For speed the two take turns, one training step each, while the other waits: shared machines change their speed
 within minutes, so what counts is the ratio of neighbours. Brax's first two training steps, which compile, are left out.
 
+With --set 'env="playground:CartpoleBalance"' both are trained on the very same code; the interpreter that runs this then needs
+JAX and Playground, too.
+
 For learning both train to the end with each seed; `tools/bands.py` has the test that decides whether the curves differ, and
 draws them. Seeds mean different random numbers in the two; --same-networks starts ours from Brax's initial networks.
 """
@@ -29,7 +32,7 @@ import tyro
 import torch_ppo
 from tools.bands import Curve, compare, draw
 from tools.bench import machine
-from torch_ppo.envs import make_task
+from torch_ppo.environments.finding import source_of
 from torch_ppo.learning.policy import Params
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.history import read_curve
@@ -106,7 +109,7 @@ def compare_speed(arguments: CompareArguments, config: Config, impl: str) -> dic
         num_resets_per_eval=0,
         run_evals=False,
     )
-    state = TrainingState(config, make_task(config.env))
+    state = TrainingState(config, source_of(config.env))
     training_step(state.collector, state.learner)[0, 0].item()
     worker = start_brax(arguments, config, impl, stepwise=True)
     rates = {"ours": [], "brax": []}
@@ -153,11 +156,11 @@ def learn_ours(config: Config, curve: Path, networks: Path | None) -> None:
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "num_timesteps"}
     params: Params | None = None
     if networks is not None:
-        normalizer = torch_ppo.train(make_task(config.env), 0, **settings)[1][0]
+        normalizer = torch_ppo.train(source_of(config.env), 0, **settings)[1][0]
         params = (normalizer, *network_states(networks))
     with open(curve.with_suffix(".part"), "w") as file:
         torch_ppo.train(
-            make_task(config.env),
+            source_of(config.env),
             config.num_timesteps,
             restore_params=params,
             progress_fn=lambda step, metrics: file.write(json.dumps({"step": step, **metrics}) + "\n"),

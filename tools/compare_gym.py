@@ -10,6 +10,7 @@ envs in this process (DummyVecEnv) and in a process each (SubprocVecEnv); it is 
 import dataclasses
 import json
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import torch
 import tyro
 
 from tools.bench import machine
+from torch_ppo.dialects import read_dialect
 from torch_ppo.environments.finding import source_of
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.training_state import TrainingState
@@ -53,24 +55,19 @@ class GymArguments:
 
 def ours(arguments: GymArguments, *, compiled: bool) -> Callable[[], None]:
     """A training step here."""
-    transitions = arguments.num_envs * arguments.unroll_length
-    config = Config(
-        env=f"gym:{arguments.env}",
-        num_timesteps=transitions,
-        num_envs=arguments.num_envs,
-        unroll_length=arguments.unroll_length,
-        batch_size=arguments.minibatch // arguments.unroll_length,
-        num_minibatches=transitions // arguments.minibatch,
-        num_updates_per_batch=arguments.num_updates_per_batch,
-        policy_hidden_layer_sizes=arguments.hidden,
-        value_hidden_layer_sizes=arguments.hidden,
-        activation="tanh",
-        learning_rate=3e-4,
-        discounting=0.99,
-        max_grad_norm=0.5,
-        run_evals=False,
-        compile=compiled,
-    )
+    given = {
+        "n_envs": arguments.num_envs,
+        "n_steps": arguments.unroll_length,
+        "batch_size": arguments.minibatch,
+        "n_epochs": arguments.num_updates_per_batch,
+        "policy_kwargs": {"net_arch": list(arguments.hidden)},
+        "n_timesteps": 1,
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(given, file)
+        file.flush()
+        settings = read_dialect(file.name, "sb3", num_envs=arguments.num_envs).settings
+    config = Config(**{**settings, "env": f"gym:{arguments.env}", "run_evals": False, "compile": compiled})
     state = TrainingState(config, source_of(config.env))
     return lambda: training_step(state.collector, state.learner)[0, 0].item()
 
@@ -90,7 +87,6 @@ def stable_baselines3(arguments: GymArguments, kind: str) -> Callable[[], None]:
         n_steps=arguments.unroll_length,
         batch_size=arguments.minibatch,
         n_epochs=arguments.num_updates_per_batch,
-        learning_rate=3e-4,
         policy_kwargs={"net_arch": list(arguments.hidden)},
         device="cpu",
     )

@@ -88,11 +88,13 @@ _OF_OURS = (
     "view_size",
 )  # fmt: skip
 
+_AS_THEY_ARE = {"auto_reset": "fresh"}  # whose episodes begin anew say no more than that; it need not be taken out
+
 
 def _without_engine(config: Config, name: str, device: torch.device) -> Config:
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     for setting in _OF_OURS:
-        if getattr(config, setting) != defaults[setting]:
+        if getattr(config, setting) not in (defaults[setting], _AS_THEY_ARE.get(setting)):
             raise ConfigError(
                 f"{setting} = {getattr(config, setting)!r} has no effect in {name}, which is not simulated here; leave it out"
             )
