@@ -91,8 +91,8 @@ def test_random_restart_is_from_the_pool(make_task):
         env.step(action)
         for i in env.done.nonzero().flatten():
             (source,) = (first["observation/state"] == env.observation["state"][i]).all(1).nonzero().flatten().tolist()
-            assert torch.equal(env.physics.qpos[i], env._pool["qpos"][source])
-            assert torch.equal(env.physics.qvel[i], env._pool["qvel"][source])
+            assert torch.equal(env.physics.qpos[i], env.starts.pool["qpos"][source])
+            assert torch.equal(env.physics.qvel[i], env.starts.pool["qvel"][source])
             assert env.physics.time[i] == 0.0
             sources.append((i.item(), source))
     assert {source for _, source in sources} == set(range(env.num_envs))
@@ -133,7 +133,7 @@ def test_reset_draws_new_start_states():
     first = snapshot(env)
     env.reset()
     assert not torch.isclose(env.observation["state"], first["observation/state"]).all(1).any()
-    assert torch.equal(env._pool["qpos"], env.physics.qpos)
+    assert torch.equal(env.starts.pool["qpos"], env.physics.qpos)
 
 
 # Broken simulations

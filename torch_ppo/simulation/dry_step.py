@@ -4,6 +4,7 @@ Tensors of other floating types are cast where they enter; everything else that 
 what was found, and what was expected.
 """
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.physics import Physics
+from torch_ppo.simulation.physics import Physics, PhysicsError
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
 from torch_ppo.simulation.views import is_picture
 
@@ -63,6 +64,20 @@ def check_attributes(task: Task) -> None:
         names = getattr(task, attribute)
         if not isinstance(names, (tuple, list)) or not all(isinstance(each, str) for each in names):
             raise TaskError(f'{name}.{attribute} is {names!r}, but must be a tuple of names, such as ("phase",)')
+
+
+def substeps_per_control(task: Task, timestep: float) -> int:
+    """Timesteps of so many seconds in the task's `control_dt`. TaskError if that is no multiple."""
+    control_dt = getattr(task, "control_dt", None)
+    if not isinstance(control_dt, (int, float)) or not math.isfinite(control_dt):
+        raise TaskError(
+            f"{type(task).__name__}.control_dt is {control_dt}, but must be seconds, a multiple of the model's "
+            f"timestep = {timestep} s"
+        )
+    substeps = round(control_dt / timestep)
+    if substeps < 1 or abs(substeps * timestep - control_dt) > 1e-6:
+        raise PhysicsError(f"control_dt = {control_dt} s is not a multiple of the model's timestep = {timestep} s")
+    return substeps
 
 
 def check_memory(task: Task, memory: object, num_envs: int) -> None:

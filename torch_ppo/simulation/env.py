@@ -15,12 +15,20 @@ from torch_ppo.formulas.controls import Scaling
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
-from torch_ppo.simulation.dry_step import as_observation, as_reward, check_attributes, check_memory, dry_step
+from torch_ppo.simulation.dry_step import (
+    as_observation,
+    as_reward,
+    check_attributes,
+    check_memory,
+    dry_step,
+    substeps_per_control,
+)
 from torch_ppo.simulation.episode_models import EpisodeModels
 from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
 from torch_ppo.simulation.host import host_can_ask
-from torch_ppo.simulation.physics import Physics, PhysicsError, left_as_it_was, masked_write, normalize_quaternions
+from torch_ppo.simulation.physics import Physics, left_as_it_was, masked_write
 from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, to_plain, unscaled
+from torch_ppo.simulation.start_states import StartStates, has_new_memory
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
 from torch_ppo.simulation.views import PREFIX, Size, seen_views, size_of
 
@@ -112,7 +120,7 @@ class Env:
             self.physics.set_model_fields(randomization_fn(self.physics, generator))
         has_models = randomize_episode and type(task).randomize_episode is not Task.randomize_episode
         self.models = EpisodeModels(task.randomize_episode, self.physics, generator) if has_models else None
-        self.num_substeps = self._substeps_per_control()
+        self.num_substeps = substeps_per_control(task, self.physics.model.opt.timestep)
         self._has_each_substep = type(task).each_substep is not Task.each_substep
         self.action_dim = task.action_dim(self.physics)
         self.memory = task.make_memory(num_envs, device)
@@ -128,31 +136,27 @@ class Env:
         low, high = delay_range(action_delay)
         delayed = (low, high, num_envs, self.action_dim)
         self.delay = ActionDelay(*delayed, device=device, generator=generator) if high else None
-        self._pool_memory = {name: tensor.clone() for name, tensor in self.memory.items()}
-        # Where every episode has memory of its own, its first observation cannot be kept.
-        self._has_new_memory = auto_reset != "fresh" and type(task).each_episode is not Task.each_episode
-        left = {*task.memory_kept, *(("random",) if self._has_new_memory else ())}  # or noise would be that of the pool
-        self._restored_memory = tuple(name for name in self.memory if name not in left)
-        self._everywhere = torch.ones(num_envs, device=device, dtype=torch.bool)
-        self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get
         with torch.no_grad():
             nominal = {name: x.clone() for name, x in self.physics.start_parts().items()}
             found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator, self._pictures)
             if self._actions_are_controls:
                 say_once(out_of_reach(self.physics.model, type(task).__name__))
-            # Only now is it known which applied forces the task uses; they are 0 at first.
-            self._pool = {name: torch.zeros_like(x) for name, x in self.physics.start_parts().items()}
-            if self._has_new_memory:
-                self._pool["sensordata"] = torch.zeros_like(self.physics.sensordata)
-            self._nominal = {name: nominal.get(name, x.clone()) for name, x in self._pool.items()}
             shown = {**found.observation, **self._pictures}
             self.frames = frames_by_key(history, history_obs_keys, shown)
             frames = {key: torch.zeros_like(value) for key, value in shown.items()}
             self.observation = {key: torch.zeros_like(full_of(x, self.frames[key])) for key, x in frames.items()}
             self.seen: Any = self.observation["state"] if found.single and not views else self.observation
-            # Pictures show nothing of memory; kept, they cost a frame per env, and a restart needs no second rendering.
-            kept_frames = self._pictures if self._has_new_memory else frames
-            self._pool_observation = {key: frames[key] for key in kept_frames}
+            kept_frames = self._pictures if has_new_memory(task, auto_reset) else frames
+            # Only now is it known which applied forces the task uses; they are 0 at first.
+            self.starts = StartStates(
+                task,
+                self.physics,
+                self.memory,
+                nominal,
+                {key: frames[key] for key in kept_frames},
+                auto_reset=auto_reset,
+                generator=generator,
+            )
             kept = self.observation if keep_final else {}
             self.final_observation = {key: torch.zeros_like(value) for key, value in kept.items()}
             self.final_state = torch.cat(self._state_parts(), 1) if keep_final else None
@@ -173,18 +177,6 @@ class Env:
             if self.success is not None:
                 self.episode_metrics["success_rate"] = self.success
             self.reset()
-
-    def _substeps_per_control(self) -> int:
-        timestep, control_dt = self.physics.model.opt.timestep, getattr(self.task, "control_dt", None)
-        if not isinstance(control_dt, (int, float)) or not math.isfinite(control_dt):
-            raise TaskError(
-                f"{type(self.task).__name__}.control_dt is {control_dt}, but must be seconds, a multiple of the model's "
-                f"timestep = {timestep} s"
-            )
-        substeps = round(control_dt / timestep)
-        if substeps < 1 or abs(substeps * timestep - control_dt) > 1e-6:
-            raise PhysicsError(f"control_dt = {control_dt} s is not a multiple of the model's timestep = {timestep} s")
-        return substeps
 
     @property
     def _actions_are_controls(self) -> bool:
@@ -212,7 +204,9 @@ class Env:
     @property
     def compilable(self) -> tuple[str, ...]:
         """Methods that torch.compile takes whole: all of `step` if nothing is drawn in it and the physics allows it."""
-        draws = self.task.num_random or self.auto_reset != "cached" or self._has_new_memory or self.delay or self.models
+        draws = (
+            self.task.num_random or self.auto_reset != "cached" or self.starts.new_memory or self.delay or self.models
+        )
         return ("after_physics",) if draws or not self.physics.can_be_compiled else ("step",)
 
     @property
@@ -234,10 +228,6 @@ class Env:
             )
         return observed
 
-    def _draw(self, memory: Memory) -> None:
-        if self.task.num_random:
-            memory["random"].uniform_(generator=self.generator)
-
     def _look(self) -> None:
         """Draws what the task's views show now; here, and not in `_observe`, because that is compiled."""
         if self._pictures:
@@ -246,29 +236,20 @@ class Env:
     @torch.no_grad()
     def reset(self) -> Any:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
-        self._draw_start_states(self.memory)
+        self.starts.begin(self.memory)
         if self.models is not None:
             self.models.draw()
-            self.models.write(self._everywhere)
+            self.models.write(torch.ones_like(self.done, dtype=torch.bool))
         self.physics.forward()
         self._look()
-        self._keep_start_states(self._observe(self.memory))
+        self._begin_all(self._observe(self.memory))
         if self.delay is not None:
             self.delay.reset()
         return self.seen
 
-    def _draw_start_states(self, memory: Memory) -> None:
-        for tensor in memory.values():
-            tensor.zero_()
-        self._draw(memory)
-        self.physics.reset(self._everywhere, self._nominal)
-        self.task.start(self.physics, memory, self.generator)
-        self.task.each_episode(memory, self.generator)
-        normalize_quaternions(self.physics)
-
-    def _keep_start_states(self, observed: Observation) -> None:
+    def _begin_all(self, observed: Observation) -> None:
         """Makes the present state the pool, and every env's first."""
-        self._write_pool(self._everywhere, self.memory, observed)
+        self.starts.keep(torch.ones_like(self.done, dtype=torch.bool), self.memory, observed)
         for key, value in observed.items():
             self.observation[key].copy_(full_of(value, self.frames[key]))
         for tensor in (self.broken.given, self._totals, self.done, self.truncation, self.termination, self.time_out):
@@ -280,25 +261,11 @@ class Env:
             policy_steps = -(-self.episode_length // self.action_repeat)
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
 
-    def _write_pool(self, where: Tensor, memory: Memory, observed: Observation) -> None:
-        """Puts the present state of physics into the pool, with its memory and observation."""
-        present = {**self.physics.start_parts(), "sensordata": self.physics.sensordata}
-        for pool, found in (
-            (self._pool, present),
-            (self._pool_memory, memory),
-            (self._pool_observation, observed),
-        ):
-            for name, tensor in pool.items():
-                masked_write(where, found[name], tensor)
-
     def _draw_restarts(self) -> None:
         """What envs whose episode ends in this step go on with. Drawn here, not where it is used: that is compiled."""
-        if self.auto_reset == "random":
-            self._source.random_(self.num_envs, generator=self.generator)
+        self.starts.draw()
         if self.delay is not None:
             self.delay.draw()
-        if self._has_new_memory:
-            self.task.each_episode(self._pool_memory, self.generator)
         if self.models is not None:
             self.models.draw()
         if self.auto_reset == "fresh":
@@ -307,15 +274,15 @@ class Env:
     def _refill_pool(self) -> None:
         """Draws start states for all envs; those whose own has been used keep them for the next episode."""
         used = self.done.bool() | self._length.eq(0)  # by the episode that has just begun
-        memory = {name: torch.zeros_like(tensor) for name, tensor in self._pool_memory.items()}
+        memory = {name: torch.zeros_like(tensor) for name, tensor in self.memory.items()}
         with left_as_it_was(self.physics):
-            self._draw_start_states(memory)
+            self.starts.begin(memory)
             if host_can_ask(used) and not used.any():
                 return  # now that as many random numbers are drawn as on CUDA
             if self.physics.model.nsensordata and self.models is None:  # else it waits for the model of the episode
                 self.physics.forward(used)
             self._look()
-            self._write_pool(used, memory, self._observe(memory))
+            self.starts.keep(used, memory, self._observe(memory))
 
     @torch.no_grad()
     def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
@@ -327,7 +294,7 @@ class Env:
         self._draw_restarts()
         for repeat in range(1, self.action_repeat + 1):
             # Random numbers are drawn here, not where they are used: after_physics is compiled, which a generator cannot be.
-            self._draw(self.memory)
+            self.starts.draw_random(self.memory)
             arriving = action if self.delay is None else self.delay(action)
             self.simulate(arriving)
             if repeat == self.action_repeat:
@@ -407,24 +374,10 @@ class Env:
 
     def _restart(self, done: Tensor, observed: Observation) -> None:
         """Where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
-        if self.auto_reset == "random":
-
-            def start(pool: Tensor) -> Tensor:
-                return pool.index_select(0, self._source)
-        else:
-
-            def start(pool: Tensor) -> Tensor:
-                return pool
-
-        parts = {name: start(pool) for name, pool in self._pool.items()}
-        self.physics.reset(done, parts)
-        for name in self._restored_memory:
-            masked_write(done, start(self._pool_memory[name]), self.memory[name])
+        first = self.starts.restart(done)
         if self.delay is not None:
             self.delay.restart(done)
-        first = {key: start(pool) for key, pool in self._pool_observation.items()}
-        if self._has_new_memory:
-            masked_write(done, parts["sensordata"], self.physics.sensordata)
+        if self.starts.new_memory:
             first = {**self._observe(self.memory), **first}
         for key, value in observed.items():
             where = done.view(-1, *[1] * (value.dim() - 1))
@@ -490,9 +443,7 @@ class Env:
             # All but success, which every step tells anew.
             "episode_metrics": {name: x for name, x in self.episode_metrics.items() if x is not self.success},
             "counters": {"steps": self.steps, "done": self.done, "broken": self.broken.counts},
-            "pool": self._pool,
-            "pool_memory": self._pool_memory,
-            "pool_observation": self._pool_observation,
+            **self.starts.state(),
             **({} if self.delay is None else {"delay": self.delay.state()}),
             **({} if self.models is None else {"models": self.physics.model_state()}),
         }
