@@ -34,7 +34,7 @@ def test_is_of_the_task_as_it_is(task):
     assert task in ENVS and contract["task"]["name"] == task
     assert contract["task"]["mjcf_sha256"] == mjcf_hash(make_task(task)) is not None
     assert contract["observation"]["parts"] and all(x["name"] for x in contract["action"]["actuators"])
-    assert contract["origin"]["env_steps"] > 0 and contract["origin"]["evaluation_reward"] > 0
+    assert contract["origin"]["env_steps"] > 0
     assert contract["seconds_per_action"] == pytest.approx(make_task(task).control_dt * contract["action_repeat"])
 
 
