@@ -29,9 +29,10 @@ def row(task: str) -> str:
     origin = policy.contract["origin"]
     reward = origin["evaluation_reward"]
     digits = 0 if abs(result.mean) >= 100 else 1
+    in_its_run = "" if reward is None else f"{reward:,.{digits}f}"
     return (
         f"| `{task}` | {result.mean:,.{digits}f} ± {result.std:,.{digits}f}{success} | {result.lengths.float().mean():.0f} | "
-        f"{origin['env_steps'] / 1e6:.1f}M env steps | {'' if reward is None else f'{reward:,.{digits}f}'} | {' and '.join(map(str, hidden))} | "
+        f"{origin['env_steps'] / 1e6:.1f}M env steps | {in_its_run} | {' and '.join(map(str, hidden))} | "
         f"{path.stat().st_size / 1000:.0f} kB |"
     )
 

@@ -15,7 +15,7 @@ import tyro
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.errors import user_errors
 from torch_ppo.import_policy import ImportArguments, import_policy
-from torch_ppo.importing import brax, orbax_folder
+from torch_ppo.importing import orbax_folder, to_brax
 from torch_ppo.importing.imported import ForeignError
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import check_folder
@@ -37,7 +37,7 @@ def export_to_brax(run: Path, out: Path, *, checkpoint: str = "best") -> Path:
     """Writes the checkpoint's folder, and returns it. ForeignError for what Brax lacks, or a folder that is there."""
     saved = load_checkpoint(find_checkpoint(run, checkpoint))
     config, agent = config_of(saved), agent_from_checkpoint(saved)
-    params, network = brax.write(agent, config, saved["observation_sizes"], saved["action_dim"])
+    params, network = to_brax.write(agent, config, saved["observation_sizes"], saved["action_dim"])
     path = out / f"{saved['env_steps']:012d}"
     check_folder(out, "OUT")
     if path.exists():

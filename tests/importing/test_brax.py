@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.agents import AGENTS, make_trained_agent
-from torch_ppo.importing import brax, orbax_folder
+from torch_ppo.importing import brax, orbax_folder, to_brax
 from torch_ppo.importing.imported import ForeignError, agent_of, check_agent
 from torch_ppo.importing.pickles import read_pickle
 from torch_ppo.settings.config import Config
@@ -79,7 +79,7 @@ def test_back_to_brax(name):
     params, network, *_ = case(name)
     imported, agent = imported_agent(params, network)
     config = Config(**{"num_timesteps": 1, **imported.settings})
-    written, again = brax.write(agent, config, imported.observation_sizes, imported.action_dim)
+    written, again = to_brax.write(agent, config, imported.observation_sizes, imported.action_dim)
     for theirs, ours in zip(params, written, strict=True):
         theirs, ours = (dict(brax._leaves(tree)) for tree in (theirs, ours))
         assert theirs.keys() == ours.keys()
@@ -227,18 +227,18 @@ def test_layer_norm_in_both():
     imported, agent = imported_agent(params, network)
     assert imported.settings["layer_norm"] and check_agent(agent, imported) <= 1e-5
     with pytest.raises(ForeignError, match="layer_norm"):
-        brax.write(agent, Config(num_timesteps=1, layer_norm=True), imported.observation_sizes, 3)
+        to_brax.write(agent, Config(num_timesteps=1, layer_norm=True), imported.observation_sizes, 3)
 
 
 def test_what_brax_lacks():
     agent = make_trained_agent("tanh_normal")
     with pytest.raises(ForeignError, match="normalizer_clip"):
-        brax.write(agent, Config(num_timesteps=1, normalize_observations=True, normalizer_clip=5.0), {"state": 5}, 2)
+        to_brax.write(agent, Config(num_timesteps=1, normalize_observations=True, normalizer_clip=5.0), {"state": 5}, 2)
     with pytest.raises(ForeignError, match="vision"):
-        brax.write(agent, Config(num_timesteps=1, vision=True), {"state": 5}, 2)
+        to_brax.write(agent, Config(num_timesteps=1, vision=True), {"state": 5}, 2)
     agent.policy = torch.nn.Linear(5, 2)
     with pytest.raises(ForeignError, match="make_ppo_networks"):
-        brax.write(agent, Config(num_timesteps=1), {"state": 5}, 2)
+        to_brax.write(agent, Config(num_timesteps=1), {"state": 5}, 2)
 
 
 def test_folders(tmp_path):
@@ -291,7 +291,7 @@ def test_brax_loads_what_is_written(name, generator, tmp_path):
 
     agent, (sizes, settings) = make_trained_agent(name), AGENTS[name]
     config = Config(num_timesteps=1, policy_hidden_layer_sizes=(16, 16), value_hidden_layer_sizes=(8,), **settings)
-    orbax_folder.write(tmp_path / "000000000010", *brax.write(agent, config, sizes, 2))
+    orbax_folder.write(tmp_path / "000000000010", *to_brax.write(agent, config, sizes, 2))
     seen = {key: 3.0 * torch.rand(16, size, generator=torch.Generator().manual_seed(2)) for key, size in sizes.items()}
     given = {key: x.numpy() for key, x in seen.items()} if len(sizes) > 1 else seen["state"].numpy()
     policy = checkpoint.load_policy(tmp_path / "000000000010")

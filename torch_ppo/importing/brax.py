@@ -1,4 +1,4 @@
-"""Brax's PPO parameters, (normalizer, policy, value) as nested arrays, as an agent of ours and back.
+"""Brax's PPO parameters, (normalizer, policy, value) as nested arrays, as an agent of ours.
 
 Source: brax/training/agents/ppo/networks.py, brax/training/networks.py and brax/training/checkpoint.py, 0.14.2.
 """
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from torch_ppo.formulas.networks import INITIALIZERS, MLP, NormalPolicy, TanhNormalPolicy, ValueNetwork
+from torch_ppo.formulas.networks import INITIALIZERS
 from torch_ppo.formulas.running_statistics import mode_of
+from torch_ppo.importing.brax_names import INITIAL, INITIAL_OPTIONS, SAME, Path, places
 from torch_ppo.importing.imported import Arrays, ForeignError, Imported, as_tensor, mlp
 from torch_ppo.importing.pickles import Inert
 from torch_ppo.learning.agent import Agent, make_agent
@@ -19,17 +20,12 @@ from torch_ppo.settings.config import Config
 
 Tree = Mapping[str, Any]
 Params = tuple[Tree, Tree, Tree | None]  # no value network in what older versions of Brax give
-Path = tuple[str, ...]
 
-# Of the network's configuration, what both have by the same name.
-SAME = "activation policy_obs_key value_obs_key mean_clip_scale init_noise_std noise_std_type num_quantiles".split()
 KNOWN_ANYWAY = (  # seen in the arrays themselves
     "policy_hidden_layer_sizes value_hidden_layer_sizes distribution_type state_dependent_std use_distributional_critic "
     "layer_norm preprocess_observations_fn"
 ).split()
 GIVEN = ("activation", "policy_obs_key", "value_obs_key", "normalize_observations", "clipping_epsilon_value")
-INITIAL = "policy_network_kernel_init_fn value_network_kernel_init_fn mean_kernel_init_fn".split()
-INITIAL_OPTIONS = [name.replace("_fn", "_kwargs") for name in INITIAL]
 OF_NORMAL = ("mean_clip_scale", "init_noise_std", "noise_std_type", "mean_kernel_init_fn")
 SAME_INITIAL = {
     "xavier_uniform": "glorot_uniform",
@@ -251,47 +247,10 @@ def normalizer_part(normalizer: Tree, name: str, key: str) -> np.ndarray:
     return found[key]
 
 
-def _places(agent: Agent) -> Iterator[tuple[str, int, Path, bool]]:
-    """Where Brax has each parameter of an agent: our name, which network of its params, the path, whether transposed."""
-    policy, value = agent.policy, agent.value
-    if not isinstance(policy, (TanhNormalPolicy, NormalPolicy)) or not isinstance(value, ValueNetwork):
-        raise ForeignError(
-            "only networks of make_ppo_networks have a counterpart in Brax, not those of another factory"
-        )
-    distributional = list(value.state_dict().values())[-1].shape[0] > 1
-    trunks = (
-        ("policy", 1, policy.trunk, ("params", "MLP_0") if isinstance(policy, NormalPolicy) else ("params",)),
-        ("value", 2, value.trunk, ("params", "MLP_0") if distributional else ("params",)),
-    )
-    for name, number, trunk, path in trunks:
-        yield from _of_trunk(f"{name}.trunk.layers", number, trunk, path)
-    if isinstance(policy, NormalPolicy):
-        for ours, theirs in (("mean_head", "Dense_0"), ("std_head", "Dense_1")):
-            if getattr(policy, ours) is not None:
-                yield f"policy.{ours}.weight", 1, ("params", theirs, "kernel"), True
-                yield f"policy.{ours}.bias", 1, ("params", theirs, "bias"), False
-        if policy.std is not None:
-            last = ("std_logparam", "log_value") if policy.log_std else ("std_param", "value")
-            yield "policy.std", 1, ("params", *last), False
-
-
-def _of_trunk(name: str, number: int, trunk: MLP, path: Path) -> Iterator[tuple[str, int, Path, bool]]:
-    dense = norm = 0
-    for i, layer in enumerate(trunk.layers):
-        if isinstance(layer, nn.Linear):
-            yield f"{name}.{i}.weight", number, (*path, f"hidden_{dense}", "kernel"), True
-            yield f"{name}.{i}.bias", number, (*path, f"hidden_{dense}", "bias"), False
-            dense += 1
-        elif isinstance(layer, nn.LayerNorm):
-            yield f"{name}.{i}.weight", number, (*path, f"LayerNorm_{norm}", "scale"), False
-            yield f"{name}.{i}.bias", number, (*path, f"LayerNorm_{norm}", "bias"), False
-            norm += 1
-
-
 def _weights(agent: Agent, params: Params) -> dict[str, Tensor]:
     """Brax's numbers by our names; those that we have no name for are refused."""
     weights, left = {}, [dict(_leaves(network or {})) for network in params]
-    for ours, number, path, transposed in _places(agent):
+    for ours, number, path, transposed in places(agent):
         if params[number] is None:
             continue
         if path not in left[number]:
@@ -343,68 +302,3 @@ def _original(normalizer: Tree, policy: Tree, value: Tree | None, config: Config
         return action, quantiles.mean(-1)
 
     return compute
-
-
-def write(agent: Agent, config: Config, observation_sizes: Mapping[str, int], action_dim: int) -> tuple[tuple, dict]:
-    """An agent as Brax's params (normalizer, policy, value) and as the content of its ppo_network_config.json.
-
-    ForeignError for what Brax lacks.
-    """
-    if config.layer_norm:
-        raise ForeignError("layer_norm = true has no counterpart in Brax's make_ppo_networks")
-    if config.vision:
-        raise ForeignError("policies that see pixels (vision = true) are not written; those of make_ppo_networks are")
-    if config.normalizer_clip is not None:
-        raise ForeignError(f"normalizer_clip = {config.normalizer_clip:g} has no counterpart in Brax")
-    trees: tuple[dict, dict] = ({}, {})
-    live = agent.state_dict()
-    for ours, number, path, transposed in _places(agent):
-        place = trees[number - 1]
-        for name in path[:-1]:
-            place = place.setdefault(name, {})
-        array = live[ours].numpy(force=True).copy()
-        place[path[-1]] = np.ascontiguousarray(array.T) if transposed else array
-    statistics = {key: _statistics_of(agent, key, size) for key, size in observation_sizes.items()}
-    count = max(statistic.pop("count") for statistic in statistics.values())
-    alone = next(iter(statistics)) if len(statistics) == 1 else None
-    normalizer = {
-        name: statistics[alone][name] if alone else {key: each[name] for key, each in statistics.items()}
-        for name in ("mean", "std", "summed_variance")
-    }
-    normalizer["count"] = {"hi": np.uint32(count >> 32), "lo": np.uint32(count & 0xFFFFFFFF)}
-    normalizer["std_eps"] = config.normalize_observations_std_eps
-    sizes: object = [observation_sizes[alone]] if alone else {key: [n] for key, n in observation_sizes.items()}
-    network = {
-        "network_factory_kwargs": _factory_kwargs(config),
-        "normalize_observations": config.normalize_observations,
-        "observation_size": sizes,
-        "action_size": action_dim,
-    }
-    return (normalizer, *trees), network
-
-
-def _statistics_of(agent: Agent, key: str, size: int) -> dict[str, Any]:
-    """Those of an observation that no network sees are as they are at first; of a stack, each frame has the same."""
-    if key not in agent.normalizer:
-        return {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32),
-                "summed_variance": np.zeros(size, np.float32), "count": 0}  # fmt: skip
-    statistics = agent.normalizer[key]
-    found = {
-        name: np.tile(getattr(statistics, name).numpy(force=True), statistics.frames)
-        for name in ("mean", "std", "summed_variance")
-    }
-    if statistics.mode == "ema":  # Brax's checkpoint does not say the mode, and goes on with the other one
-        found["summed_variance"] = found["summed_variance"] * np.float32(statistics.count.item())
-    return {**found, "count": int(statistics.count)}
-
-
-def _factory_kwargs(config: Config) -> dict[str, object]:
-    names = [*SAME, "policy_hidden_layer_sizes", "value_hidden_layer_sizes", "distribution_type", "state_dependent_std",
-             "use_distributional_critic", *INITIAL]  # fmt: skip
-    found = {name: getattr(config, name) for name in names}
-    for name in INITIAL:
-        if found[name] is None:  # Brax 0.14.2 does not read its own None
-            del found[name]
-        elif found[name] == "zeros":  # which Brax would call without arguments
-            found[name] = "lecun_uniform"
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
