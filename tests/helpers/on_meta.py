@@ -31,6 +31,8 @@ META = torch.device("meta")
 class MetaPhysics:
     """See `torch_ppo.simulation.physics` for the contract; steps do nothing."""
 
+    can_be_compiled = False
+
     def __init__(self, model: mujoco.MjModel, num_envs: int) -> None:
         self.model, self.num_envs, self.device = model, num_envs, META
 

@@ -27,6 +27,8 @@ MJCF = '<mujoco><option timestep="0.02"/></mujoco>'
 class ToyPhysics:
     """See `torch_ppo.simulation.physics` for the contract. x is `qpos` (num_envs, 3), the action `ctrl` (num_envs, 2)."""
 
+    can_be_compiled = False
+
     def __init__(
         self, model: mujoco.MjModel, num_envs: int, *, matrix: Tensor, vector: Tensor, device: torch.device
     ) -> None:

@@ -7,6 +7,8 @@ import torch
 
 import torch_ppo
 from tests.helpers.suite_comparison import CPU, make_env
+from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import Wrapping
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.envs.hopper import Hopper
 from torch_ppo.errors import ConfigError
@@ -144,7 +146,8 @@ def poles(env):
 
 def test_randomize_is_obeyed_in_training_and_evaluation():
     def state(task, randomization_fn=None, **settings):
-        return TrainingState(Config(**SETTINGS, **settings), task, randomization_fn=randomization_fn)
+        source = source_of(task, wrapping=Wrapping(randomization_fn=randomization_fn))
+        return TrainingState(Config(**SETTINGS, **settings), source)
 
     nominal = Cartpole().make_model().body_mass[-1]
     plain = state(Randomised())
