@@ -18,7 +18,7 @@ from torch_ppo.formulas import distribution, losses
 from torch_ppo.formulas.distribution import DISTRIBUTIONS, Bijector
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.networks import make_ppo_networks
-from torch_ppo.formulas.pixels import is_pixels
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.learning.augment import PixelShifts
@@ -289,7 +289,7 @@ def vision_config(case: Case) -> Config:
 @torch.no_grad()
 def test_vision_networks(case: Case) -> None:
     observation = case.observation("in/obs")
-    sizes = {key: tuple(x.shape[1:]) if is_pixels(key) else x.shape[-1] for key, x in observation.items()}
+    sizes = {key: tuple(x.shape[1:]) if is_picture(key) else x.shape[-1] for key, x in observation.items()}
     agent = make_agent(vision_config(case), sizes, case["out/logits"].shape[-1] // 2).to(case.dtype)
     load_parameters(agent, case)
     load_normalizer(agent, case)
@@ -305,7 +305,7 @@ def test_vision_networks(case: Case) -> None:
 def test_shifted_pixels(case: Case) -> None:
     """In a pass over sequences in an order of their own, each has its own recorded offset."""
     observation = {key: time_first(x) for key, x in case.observation("in/obs").items()}
-    sizes = {key: tuple(x.shape[2:]) if is_pixels(key) else x.shape[-1] for key, x in observation.items()}
+    sizes = {key: tuple(x.shape[2:]) if is_picture(key) else x.shape[-1] for key, x in observation.items()}
     config = Config(num_timesteps=1, vision=True, augment_pixels=True)
     agent = make_agent(config, sizes, 1)
     shifts = PixelShifts(config, agent, SimpleNamespace(raw_action=next(iter(observation.values()))))

@@ -13,6 +13,7 @@ from torch_ppo.command import called
 from torch_ppo.diagnosis.findings import Watch
 from torch_ppo.environments.finding import runs_own_code
 from torch_ppo.export import export_of_run
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.running.disk import DiskError, DiskWrites
 from torch_ppo.running.evaluate import EvaluationStopped
 from torch_ppo.running.folder import RunFolder
@@ -25,7 +26,6 @@ from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.plan import time_needed
 from torch_ppo.showing.seen import seen_by_several
 from torch_ppo.simulation.physics import overflow_in_words
-from torch_ppo.simulation.views import is_picture
 from torch_ppo.watching.onlookers import Onlookers, Wanted
 
 

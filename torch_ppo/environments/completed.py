@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from torch_ppo.environments.contract import NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
 from torch_ppo.simulation.env import MAX_STATE
 from torch_ppo.simulation.task import Observation
-from torch_ppo.simulation.views import Size, is_picture, size_of
+from torch_ppo.simulation.views import Size, size_of
 
 
 def completed(env: object, *, device: torch.device, keep_final: bool = False) -> Environment:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
 from torch_ppo.formulas.convolution import Conv
-from torch_ppo.formulas.pixels import is_pixels
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.views import shape_of
 
@@ -82,7 +82,7 @@ class DeployedPolicy(nn.Module):
 
     def _zeros(self, rows: int) -> tuple[Tensor, ...]:
         return tuple(
-            torch.zeros(rows, *shape, dtype=torch.uint8 if is_pixels(key) else torch.float32)
+            torch.zeros(rows, *shape, dtype=torch.uint8 if is_picture(key) else torch.float32)
             for key, shape in zip(self.keys, self.shapes, strict=True)
         )
 
@@ -111,7 +111,7 @@ class DeployedPixelPolicy(DeployedPolicy):
 
     def loc_and_scale(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
         seen = dict(zip(self.keys, observations, strict=True))
-        return self.policy({key: x if is_pixels(key) else self.normalize(x) for key, x in seen.items()})
+        return self.policy({key: x if is_picture(key) else self.normalize(x) for key, x in seen.items()})
 
     def forward(self, *inputs: Tensor) -> Tensor:
         number = len(self.keys)

@@ -13,13 +13,13 @@ from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import ACTIVATIONS, INITIALIZERS, Initializer, make_ppo_networks
 from torch_ppo.formulas.resnet import ResNet18
 
-PIXELS = "pixels/"
+PREFIX = "pixels/"  # of observations that are pictures, as in Brax
 CHANNEL_EPS = 1e-6  # added to the variance of a channel
 
 
-def is_pixels(key: str) -> bool:
-    """Whether the observation `key` is of pixels."""
-    return key.startswith(PIXELS)
+def is_picture(key: str) -> bool:
+    """Whether an observation of this name is pictures, `(..., height, width, channels)`."""
+    return key.startswith(PREFIX)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def make_ppo_networks_vision(
 
     observation_size:  (height, width, channels) of each `pixels/...`, the size of each vector
     """
-    views = {key: tuple(size) for key, size in observation_size.items() if is_pixels(key)}
+    views = {key: tuple(size) for key, size in observation_size.items() if is_picture(key)}
 
     def encoder() -> PixelEncoder:
         if pixel_encoder == "resnet18":

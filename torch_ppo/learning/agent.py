@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas import distribution
 from torch_ppo.formulas.networks import INITIALIZERS, Initializer, make_ppo_networks
-from torch_ppo.formulas.pixels import is_pixels, make_ppo_networks_vision
+from torch_ppo.formulas.pixels import is_picture, make_ppo_networks_vision
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.settings.config import Config
@@ -116,7 +116,7 @@ class Agent(nn.Module):
 
 def pixel_keys(config: Config, observation_sizes: ObservationSizes) -> tuple[str, ...]:
     """The observations of pixels that both networks see, sorted; none without `vision`."""
-    keys = tuple(sorted(filter(is_pixels, observation_sizes))) if config.vision else ()
+    keys = tuple(sorted(filter(is_picture, observation_sizes))) if config.vision else ()
     if config.vision and not keys:
         raise ConfigError(
             f"vision = True has no effect: the task observes {', '.join(observation_sizes)}, and no pixels/...; leave "
@@ -130,7 +130,7 @@ def obs_keys(config: Config, observation_sizes: ObservationSizes) -> tuple[str, 
 
     A task with only one, and no pixels, has no choice, as in Brax.
     """
-    vectors = [key for key in observation_sizes if not is_pixels(key)]
+    vectors = [key for key in observation_sizes if not is_picture(key)]
     if not vectors and not config.vision:
         raise ConfigError("the task observes pixels alone, which networks see with vision = true")
     if len(vectors) == 1 and not config.vision:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from torch_ppo.environments.contract import Environment
 from torch_ppo.formulas.losses import LossInputs
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
-from torch_ppo.simulation.views import is_picture
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError
 from torch_ppo.formulas.controls import Scaling
-from torch_ppo.formulas.pixels import is_pixels
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
@@ -141,7 +141,7 @@ def _is_count(value: object, least: int = 0) -> bool:
 
 def _is_size(key: str, value: object) -> bool:
     """Whether it is the size of the observation `key`: of a vector, or of pixels height, width and channels."""
-    if not is_pixels(key):
+    if not is_picture(key):
         return _is_count(value, 1)
     return isinstance(value, tuple) and len(value) == 3 and all(_is_count(each, 1) for each in value)
 

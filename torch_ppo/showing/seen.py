@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from torch_ppo.errors import UserError
+from torch_ppo.formulas.pixels import PREFIX, is_picture
 from torch_ppo.showing.video import tiles
 from torch_ppo.simulation.task import Observation, Task
-from torch_ppo.simulation.views import NO_VIEWS, PREFIX, View, is_picture
+from torch_ppo.simulation.views import NO_VIEWS, View
 
 GAP = 2  # pixels between views
 MOST_ENVS, HEIGHT = 16, 128  # of the picture in TensorBoard; each env's is so many pixels high

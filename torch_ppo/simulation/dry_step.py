@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.physics import Physics, PhysicsError
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
-from torch_ppo.simulation.views import is_picture
 
 
 class Found(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.formulas.controls import Scaling
+from torch_ppo.formulas.pixels import PREFIX
 from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
@@ -30,7 +31,7 @@ from torch_ppo.simulation.physics import Physics, left_as_it_was, masked_write
 from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, to_plain, unscaled
 from torch_ppo.simulation.start_states import StartStates, has_new_memory
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
-from torch_ppo.simulation.views import PREFIX, Size, seen_views, size_of
+from torch_ppo.simulation.views import Size, seen_views, size_of
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
 

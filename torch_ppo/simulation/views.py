@@ -11,8 +11,6 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError, did_you_mean
 
-PREFIX = "pixels/"  # of observations that are pictures, as in Brax
-
 # Channels of each kind of picture.
 KINDS = {"rgb": 3, "gray": 1, "depth": 1, "rgbd": 4}
 LARGEST = 4096  # pixels along an edge
@@ -79,11 +77,6 @@ def seen_views(views: Mapping[str, View], *, vision: bool, view_size: int | None
         name: dataclasses.replace(view, height=view_size, width=view_size) if isinstance(view, View) else view
         for name, view in views.items()
     }
-
-
-def is_picture(key: str) -> bool:
-    """Whether an observation of this name is pictures, `(num_envs, height, width, channels)`."""
-    return key.startswith(PREFIX)
 
 
 def shape_of(size: Size) -> tuple[int, ...]:
