@@ -82,7 +82,7 @@ def config_of_import(imported: Imported, given: Mapping[str, object], env: str) 
     values = {"num_timesteps": max(1, imported.env_steps), **given, **imported.settings, "env": env}
     values |= {"restore_checkpoint_path": None, "save_checkpoint_path": None}
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return Config(**without_idle({**defaults, **values}))  # what was given may be of other networks
+    return Config(**without_idle(values, defaults))  # what was given may be of other networks
 
 
 def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, int], dict | None]:

@@ -123,6 +123,22 @@ def test_without_a_value_network():
     assert not [name for name in imported.weights if name.startswith("value.")]
 
 
+def test_initialisers_move_in_too():
+    """They matter to new networks only; what has no counterpart is a note."""
+    params, network, *_ = case("tanh_normal")
+    network["network_factory_kwargs"] |= {
+        "policy_network_kernel_init_fn": "orthogonal",
+        "policy_network_kernel_init_kwargs": {"scale": 0.5},
+        "value_network_kernel_init_fn": "truncated_normal",
+    }
+    imported, agent = imported_agent(params, network)
+    assert imported.settings["policy_network_kernel_init_fn"] == "orthogonal"
+    assert imported.settings["policy_network_kernel_init_scale"] == 0.5
+    assert "value_network_kernel_init_fn" not in imported.settings and "truncated_normal" in imported.notes[0]
+    written = to_brax.write(agent, Config(num_timesteps=1, **imported.settings), imported.observation_sizes, 3)[1]
+    assert written["network_factory_kwargs"]["policy_network_kernel_init_kwargs"] == {"scale": 0.5}
+
+
 class Frozen:
     """Pickles as flax's FrozenDict does."""
 

@@ -84,6 +84,23 @@ def test_settings_move_in_with_it(cleanrl, monkeypatch, tmp_path):
     assert (config.entropy_cost, config.activation, config.env) == (2e-2, "elu", "cartpole")
 
 
+def test_settings_of_other_networks_do_not_matter(cleanrl, monkeypatch, tmp_path):
+    """A configuration may be of networks that the checkpoint's are not: they are left out, not mixed."""
+    (tmp_path / "theirs.toml").write_text(
+        "history = 3\nnormalize_observations = true\nnormalizer_clip = 5.0\nuse_distributional_critic = true\n"
+        "clipping_epsilon_value = 0.2\nlayer_norm = true\nmean_clip_scale = 0.1\ndistribution_type = 'normal'\n"
+    )
+    run(monkeypatch, import_policy, "agent.pt theirs --config theirs.toml --env cartpole")
+    observation = 100 * torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    policy = load_policy("theirs")
+    torch.testing.assert_close(policy(observation), cleanrl.actor_mean(observation).detach(), atol=1e-6, rtol=1e-5)
+    assert (policy.config.history, policy.config.normalizer_clip, policy.config.clipping_epsilon_value) == (
+        1,
+        None,
+        0.2,
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

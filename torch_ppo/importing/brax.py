@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_ppo.formulas.networks import INITIALIZERS
 from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.importing.brax_names import INITIAL, INITIAL_OPTIONS, SAME, Path, places
-from torch_ppo.importing.imported import Arrays, ForeignError, Imported, as_tensor, mlp
+from torch_ppo.importing.imported import PLAIN, Arrays, ForeignError, Imported, as_tensor, mlp
 from torch_ppo.importing.pickles import Inert
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.settings.config import Config
@@ -165,6 +165,7 @@ def _of_arrays(policy: Tree, value: Tree | None) -> dict[str, object]:
     trunk, _ = _outputs(policy)
     layers, normal = _hidden(trunk), "MLP_0" in policy["params"]
     found: dict[str, object] = {
+        **PLAIN,
         "distribution_type": "normal" if normal else "tanh_normal",
         "policy_hidden_layer_sizes": _sizes(layers)[: None if normal else -1],
         "layer_norm": bool(_norms(trunk)),
@@ -211,10 +212,15 @@ def _of_network(network: Tree | None, seen: dict[str, object], notes: list[str])
         value = "swish" if options[name] == "silu" else options[name]
         if name in INITIAL:
             value = SAME_INITIAL.get(value, value)
-            if value not in INITIALIZERS or options.get(name.replace("_fn", "_kwargs")):
+            kwargs = options.get(name.replace("_fn", "_kwargs")) or {}
+            if value == "orthogonal" and kwargs.keys() == {"scale"}:
+                found[name.replace("_fn", "_scale")] = float(kwargs["scale"])
+            elif value not in INITIALIZERS or kwargs:
                 notes.append(f"{name} = {value} has no counterpart; it matters to new networks only")
                 continue
         found[name] = value
+    if seen["distribution_type"] == "normal":
+        found.setdefault("mean_clip_scale", None)
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.formulas.networks import ACTIVATIONS
-from torch_ppo.importing.imported import Arrays, ForeignError, Imported, Layer, as_tensor, mlp
+from torch_ppo.importing.imported import PLAIN, Arrays, ForeignError, Imported, Layer, as_tensor, mlp
 from torch_ppo.running.checkpoint import DAMAGED
 
 Weights = Mapping[str, Tensor]
@@ -113,6 +113,7 @@ def to_imported(gaussian: Gaussian, *, env_steps: int = 0, notes: list[str] | No
         value_key = "privileged_state"
         sizes[value_key] = critic[0][0].shape[1]
     settings: dict[str, object] = {
+        **PLAIN,
         "distribution_type": "normal",
         "noise_std_type": "log" if gaussian.log_std else "scalar",
         "state_dependent_std": False,

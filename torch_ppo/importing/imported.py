@@ -21,6 +21,10 @@ Layer = tuple[np.ndarray, np.ndarray]  # weight (out, in), bias (out,)
 Original = Callable[[Arrays], tuple[np.ndarray, np.ndarray | None]]
 
 
+# Of a configuration that is given beside a checkpoint, what none of these checkpoints has.
+PLAIN: dict[str, object] = {"vision": False, "history": 1, "history_obs_keys": (), "normalizer_clip": None}
+
+
 class ForeignError(UserError):
     """A checkpoint of another trainer that cannot be read, or has no counterpart here."""
 

@@ -73,4 +73,8 @@ def _factory_kwargs(config: Config) -> dict[str, object]:
             del found[name]
         elif found[name] == "zeros":  # which Brax would call without arguments
             found[name] = "lecun_uniform"
+    for name in INITIAL:
+        scale = getattr(config, name.replace("_fn", "_scale"))
+        if name in found and scale is not None:
+            found[name.replace("_fn", "_kwargs")] = {"scale": scale}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -266,10 +266,17 @@ _ACTS_WITH = {
 }
 
 
-def without_idle(values: Mapping[str, object]) -> dict[str, object]:
-    """All of a configuration's settings by name, without those that would be refused because they lie idle."""
-    acting = {name for name, (other, wanted) in _ACTS_WITH.items() if values[other] in wanted}
-    return {name: value for name, value in values.items() if name not in _ACTS_WITH or name in acting}
+def without_idle(values: Mapping[str, object], defaults: Mapping[str, object]) -> dict[str, object]:
+    """Settings by name, with their defaults for those that would be refused because they lie idle.
+
+    defaults:  of all settings
+    """
+    found = {**defaults, **values}
+    for _ in range(2):  # one may lie idle because of another that did
+        for name, (other, wanted) in _ACTS_WITH.items():
+            if found[other] not in wanted:
+                found[name] = defaults[name]
+    return found
 
 
 def _check_idle(c: Config) -> None:
