@@ -289,6 +289,9 @@ def export_from(arguments: ExportArguments) -> None:
     for format, output in outputs:
         check_output(output, source, format, in_run=arguments.output is None and run.is_dir())
     agent = agent_from_checkpoint(checkpoint)
+    if arguments.format == "all" and agent.pixel_keys:
+        outputs = [(format, output) for format, output in outputs if format != "safetensors"]
+        print("note: no .safetensors, which has no convolutions, for a policy that sees pixels", file=sys.stderr)
     of_run = source.parent.parent if source.parent.name == "checkpoints" else folder
     task, why_not = find_task(arguments, checkpoint, of_run)
     known = know(checkpoint, source, agent, task)

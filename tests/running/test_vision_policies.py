@@ -6,7 +6,7 @@ import torch
 import torch_ppo
 from tests.helpers.ball import BallTask
 from torch_ppo.errors import UserError
-from torch_ppo.export import export_policy
+from torch_ppo.export import ExportArguments, export_from, export_policy
 from torch_ppo.learning.policy import params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
@@ -174,3 +174,12 @@ def test_a_checkpoint_with_another_kind_of_size_is_refused(runs, size, tmp_path)
     save_checkpoint({**saved, "observation_sizes": {"state": 1, "pixels/front": size}}, path)
     with pytest.raises(CheckpointError, match="its observation_sizes is not sizes by name"):
         load_checkpoint(path)
+
+
+def test_all_formats_are_those_that_can(runs, tmp_path, capsys):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="ONNX is an optional extra")
+    folder, _ = runs[True]
+    export_from(ExportArguments(run=folder, format="all", output=tmp_path / "policy.pt"))
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.pt", "policy.pt2", "policy.onnx"}
+    assert "no .safetensors" in capsys.readouterr().err
