@@ -1,7 +1,7 @@
 """What a training step launches on a CUDA device, counted without one.
 
     python -m tools.count_launches cartpole quadruped_joystick ant
-    python -m tools.count_launches cartpole --json launches.json --kernels
+    python -m tools.count_launches cartpole --triton --json launches.json
 
 A launch-bound program is as fast as its launches are few. For a configuration this counts, on the CPU with MuJoCo Warp,
 
@@ -9,9 +9,9 @@ A launch-bound program is as fast as its launches are few. For a configuration t
     SGD step      kernels and matrix products in compiled functions, operators left eager
     graphs        nodes of a recorded unroll and of a recorded SGD pass, less memory nodes
 
-Kernels of compiled functions are those of Inductor for the CPU. For CUDA it may split a large reduction in two and does
-not fuse in quite the same way, so take them as what the program asks for, not as what the device runs. Loops of Warp
-that the device ends count once.
+Kernels of compiled functions are those of Inductor: with `--triton` of its code for an H100 (see `tools.triton_code`), which
+is what a GPU would be asked for. Without, of its code for the CPU, which has all between two products in one function:
+a lower bound. Loops of Warp that the device ends count once.
 """
 
 import collections
@@ -23,6 +23,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 import tyro
@@ -39,7 +40,7 @@ from torch_ppo.simulation.host import as_on_cuda
 NUM_ENVS = 8  # launches do not depend on it, and a batch of the real size is collected by few envs in more unrolls
 
 # How a line of Inductor's wrapper calls a kernel that it generated, a matrix product, and what else others wrote.
-FUSED = re.compile(r"^\s+(?:cpp_fused|triton_)\w*\(", re.MULTILINE)
+FUSED = re.compile(r"^\s+(?:cpp_fused\w*|triton_\w+\.run)\(", re.MULTILINE)
 PRODUCT = re.compile(r"^\s+(?:\w+ = )?(?:extern_kernels\.\w*mm|torch\.ops\.\S*linear\S*)\(", re.MULTILINE)
 OTHER = re.compile(r"^\s+(?:\w+ = )?(?:extern_kernels\.(?!\w*mm)|torch\.ops\.(?!\S*linear))\S*\(", re.MULTILINE)
 
@@ -52,6 +53,8 @@ class CountArguments:
     """Configurations, by name or file."""
     kernels: bool = True
     """Also compile, and count the kernels; half a minute for each configuration."""
+    triton: bool = False
+    """Count those of the code for an H100; needs the package triton, and a minute."""
     json: Path | None = None
     """File for the numbers."""
 
@@ -147,22 +150,25 @@ def eager_operators(work: Callable[[], None]) -> collections.Counter:
     return operators.counts
 
 
-def kernels(function: Callable[[], object]) -> dict[str, int]:
-    """Kernels that Inductor makes of what `function` compiles when it is called, and what they call beside."""
+def cpu_code(function: Callable[[], object]) -> list[str]:
+    """Inductor's code for the CPU of what `function` compiles when it is called."""
     code, original = [], GraphLowering.codegen
 
     def codegen(graph: GraphLowering) -> object:
         result = original(graph)
-        code.append(result[0].value.partition("def call(")[2])
+        code.append(result[0].value)
         return result
 
-    GraphLowering.codegen = codegen
-    try:
-        with torch._inductor.config.patch(force_disable_caches=True), as_on_cuda(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
-            function()
-    finally:
-        GraphLowering.codegen = original
+    with mock.patch.object(GraphLowering, "codegen", codegen):
+        function()
+    return code
+
+
+def kernels(function: Callable[[], object], generate: Callable[..., list[str]] = cpu_code) -> dict[str, int]:
+    """Kernels that Inductor makes of what `function` compiles when it is called, and what they call beside."""
+    with torch._inductor.config.patch(force_disable_caches=True), as_on_cuda(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
+        code = [text.partition("def call(")[2] for text in generate(function)]
     found = {"fused": FUSED, "product": PRODUCT, "other": OTHER}
     return {name: sum(len(pattern.findall(text)) for text in code) for name, pattern in found.items()}
 
@@ -173,8 +179,8 @@ def make_state(name: str) -> TrainingState:
     return TrainingState(dataclasses.replace(config, num_envs=NUM_ENVS), make_task(config.env))
 
 
-def count(name: str, *, compile: bool = True) -> dict[str, object]:
-    """All counts of a configuration; kernels of compiled functions only with `compile`."""
+def count(name: str, *, generate: Callable[..., list[str]] | None = cpu_code) -> dict[str, object]:
+    """All counts of a configuration; kernels of compiled functions as in the code that `generate` has of them, if any."""
     state = make_state(name)
     config, collector, learner, env = state.config, state.collector, state.learner, state.env
     result: dict[str, object] = {
@@ -204,11 +210,11 @@ def count(name: str, *, compile: bool = True) -> dict[str, object]:
     for key, function in plain.items():
         setattr(*key, function)
     result["eager_in_unroll"], result["eager_in_sgd_pass"] = dict(per_unroll), dict(per_pass)
-    if compile:
+    if generate is not None:
         compile_parts(collector, learner, few_launches=True)
         collecting = {key: torch.no_grad()(call) for key, call in compiled_functions.items() if key[0] is not learner}
         calls = compiled_functions | collecting
-        result["compiled"] = {key[1]: kernels(call) for key, call in calls.items()}
+        result["compiled"] = {key[1]: kernels(call, generate) for key, call in calls.items()}
     return result
 
 
@@ -250,9 +256,13 @@ def lines(counts: dict[str, object]) -> Iterator[str]:
 
 def main(arguments: CountArguments) -> None:
     """Counts each configuration, prints, and writes JSON."""
-    results = []
+    results, generate = [], cpu_code if arguments.kernels else None
+    if arguments.triton:
+        from tools.triton_code import triton_code
+
+        generate = triton_code
     for name in arguments.config:
-        counts = count(name, compile=arguments.kernels)
+        counts = count(name, generate=generate) | {"kernels_of": generate.__name__ if generate else None}
         print(*lines(counts), sep="\n", flush=True)
         results.append(counts | {"totals": totals(counts)})
     if arguments.json:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from torch_ppo.formulas.networks import INITIALIZERS, Dense, make_ppo_networks
+from torch_ppo.formulas.networks import INITIALIZERS, Dense, dense, make_ppo_networks
 
 
 @pytest.mark.parametrize("shape", [(2048, 256), (10, 1024, 256), (10, 1024, 5)])
@@ -71,3 +71,22 @@ def test_default_networks_are_brax_defaults():
     loc, scale = policy(torch.zeros(3, 5))
     torch.testing.assert_close(scale, torch.full((3, 2), 0.6931 + 0.001), rtol=1e-3, atol=1e-3)  # softplus(0) + min_std
     assert loc.shape == (3, 2)
+
+
+@pytest.mark.parametrize("sizes", [(5, 7), (8, 3), (32, 1)])
+def test_gradient_of_weight_and_bias_in_one_product(sizes):
+    generator = torch.Generator().manual_seed(0)
+    layer = dense(*sizes, INITIALIZERS["lecun_uniform"](), generator).double()
+    x = torch.randn(6, 11, sizes[0], generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(6, 11, sizes[1], generator=generator, dtype=torch.float64)
+
+    def outputs():
+        y = layer(x)
+        return y, *torch.autograd.grad((y.sin() * weights).sum(), [x, layer.weight, layer.bias])
+
+    plain = outputs()
+    layer.one_product = True
+    torch.testing.assert_close(outputs(), plain, rtol=1e-12, atol=1e-12)
+    assert "OneProduct" in type(layer(x).grad_fn).__name__
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), plain[0], rtol=1e-12, atol=1e-12)

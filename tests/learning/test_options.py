@@ -486,7 +486,7 @@ def test_orthogonal_weights():
 def test_value_clipping_by_hand():
     """Old values 0 and clip range 0.2: 1 counts as 0.2 where that is further from its target."""
     values, targets, old = torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 0.5]]), torch.zeros(1, 2)
-    free, clipped = (losses.squared_value_loss(values, targets, old, clip).item() for clip in (None, 0.2))
+    free, clipped = (losses.squared_value_loss(values, targets, old, clip).mean().item() for clip in (None, 0.2))
     assert free == pytest.approx(0.5 * (1.0**2 + 0.5**2) / 2)
     assert clipped == pytest.approx(0.5 * (1.8**2 + 0.5**2) / 2)
 
@@ -524,7 +524,7 @@ def test_options_compile_whole(monkeypatch):
     """Traced without a graph break and run as traced, without a compiler: the same numbers but for rounding."""
     torch._dynamo.reset()
 
-    def traced(function):
+    def traced(function, **options):
         return torch.compile(function, fullgraph=True, dynamic=False, backend="eager")
 
     monkeypatch.setattr(accelerate, "compiled", traced)

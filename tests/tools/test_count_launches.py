@@ -36,7 +36,7 @@ def test_kernels_are_counted():
     ],
 )
 def test_what_is_left_eager(name, physics, unroll_per_step, sgd_pass):
-    counts = count(name, compile=False)
+    counts = count(name, generate=None)
     assert 0 < totals(counts)["policy_step_physics"] <= physics
     assert sum(counts["eager_in_unroll"].values()) / counts["policy_steps"] <= unroll_per_step
     assert sum(counts["eager_in_sgd_pass"].values()) <= sgd_pass

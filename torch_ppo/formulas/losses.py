@@ -5,6 +5,7 @@ Pure functions of tensors and numbers. Time is the first axis: `(unroll_length, 
 Source: brax/training/agents/ppo/losses.py.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -109,7 +110,7 @@ def compute_gae(
 
 
 def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float) -> Tensor:
-    """Mean quantile-regression Huber loss `()` of `quantiles` `(..., Q)` against `targets` `(...,)`.
+    """Mean quantile-regression Huber loss `(...,)` of `quantiles` `(..., Q)` against `targets` `(...,)`.
 
     Not divided by kappa. Source: Dabney et al. 2017 (QR-DQN), as in Brax.
     """
@@ -119,21 +120,26 @@ def quantile_huber_loss(quantiles: Tensor, targets: Tensor, kappa: float) -> Ten
     error = targets[..., None] - quantiles
     size = error.abs()
     huber = torch.where(size <= kappa, 0.5 * error.square(), kappa * (size - 0.5 * kappa))
-    return ((tau - (error < 0).to(tau.dtype)).abs() * huber).mean()
+    return ((tau - (error < 0).to(tau.dtype)).abs() * huber).mean(-1)
 
 
 def squared_value_loss(values: Tensor, targets: Tensor, old_values: Tensor | None, clip: float | None) -> Tensor:
-    """0.5 * mean squared error `()` of `(T, B)` tensors, optionally clipped around `old_values`."""
+    """0.5 * squared error `(T, B)`, optionally clipped around `old_values`."""
     error = (targets - values).square()
     if clip is not None:
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         error = torch.maximum(error, (targets - clipped).square())
-    return 0.5 * error.mean()
+    return 0.5 * error
 
 
 def clipped_surrogate_loss(ratio: Tensor, advantages: Tensor, epsilon: Tensor) -> Tensor:
-    """PPO's clipped policy objective, negated: `(T, B)` -> `()`. Source: Schulman et al. 2017, eq. 7."""
-    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages).mean()
+    """PPO's clipped policy objective, negated: `(T, B)`. Source: Schulman et al. 2017, eq. 7."""
+    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantages)
+
+
+def over_all(reduce: Callable[..., Tensor], *columns: Tensor) -> tuple[Tensor, ...]:
+    """`reduce` of each of `columns`, `(T, B)` or `(n,)`, over all axes; together, as each would be launches of its own."""
+    return reduce(torch.stack(columns).flatten(1), dim=1).unbind()
 
 
 def compute_ppo_loss(
@@ -188,34 +194,47 @@ def compute_ppo_loss(
 
     log_ratio = distribution.log_prob(loc, scale, data.raw_action, bijector) - data.log_prob
     ratio = log_ratio.exp()
-    policy_loss = clipped_surrogate_loss(ratio, advantages, clipping_epsilon)
     if use_distributional_critic:
-        v_loss = vf_loss_coefficient * quantile_huber_loss(quantiles, quantile_targets, clipping_epsilon_value)
+        value_error = quantile_huber_loss(quantiles, quantile_targets, clipping_epsilon_value)
     else:
-        v_loss = vf_loss_coefficient * squared_value_loss(values, vs, data.value, clipping_epsilon_value)
-    entropy = distribution.entropy(loc, scale, entropy_noise, bijector).mean()
+        value_error = squared_value_loss(values, vs, data.value, clipping_epsilon_value)
+    with torch.no_grad():
+        kl = distribution.kl_divergence(data.loc, data.scale, loc, scale)
+        # Schulman's low-variance estimate of KL(old || new), joschu.net/blog/kl-approx.html
+        approx_kl = ratio - 1.0 - log_ratio
+        clipped = ((ratio - 1.0).abs() > clipping_epsilon).to(ratio.dtype)
+    policy_loss, value_loss, entropy, kl_mean, kl_estimate, clip_fraction, mean_std, mean_loc = over_all(
+        torch.mean,
+        clipped_surrogate_loss(ratio, advantages, clipping_epsilon),
+        value_error,
+        distribution.entropy(loc, scale, entropy_noise, bijector),
+        *(kl, approx_kl, clipped, scale.detach().mean(-1), loc.detach().mean(-1)),  # of these no gradient
+    )
+    v_loss = vf_loss_coefficient * value_loss
     entropy_loss = -entropy_cost * entropy
     total_loss = policy_loss + v_loss + entropy_loss
 
     with torch.no_grad():
-        target_variance = vs.var(correction=0)
+        max_std, minus_min_std, max_loc, minus_min_loc = over_all(
+            torch.amax, scale.amax(-1), -scale.amin(-1), loc.amax(-1), -loc.amin(-1)
+        )
+        target_variance, error_variance = vs.var(correction=0), (vs - values).var(correction=0)
         metrics = {
             "total_loss": total_loss,
             "policy_loss": policy_loss,
             "v_loss": v_loss,
             "entropy_loss": entropy_loss,
-            "kl_mean": distribution.kl_divergence(data.loc, data.scale, loc, scale).mean(),
-            "policy_dist_mean_std": scale.mean(),
-            "policy_dist_max_std": scale.max(),
-            "policy_dist_min_std": scale.min(),
-            "policy_dist_mean_loc": loc.mean(),
-            "policy_dist_max_loc": loc.max(),
-            "policy_dist_min_loc": loc.min(),
+            "kl_mean": kl_mean,
+            "policy_dist_mean_std": mean_std,
+            "policy_dist_max_std": max_std,
+            "policy_dist_min_std": -minus_min_std,
+            "policy_dist_mean_loc": mean_loc,
+            "policy_dist_max_loc": max_loc,
+            "policy_dist_min_loc": -minus_min_loc,
             "entropy": entropy,
-            # Schulman's low-variance estimate of KL(old || new), joschu.net/blog/kl-approx.html
-            "approx_kl": (ratio - 1.0 - log_ratio).mean(),
-            "clip_fraction": ((ratio - 1.0).abs() > clipping_epsilon).to(ratio.dtype).mean(),
-            "explained_variance": 1.0 - (vs - values).var(correction=0) / target_variance.clamp(min=1e-12),
+            "approx_kl": kl_estimate,
+            "clip_fraction": clip_fraction,
+            "explained_variance": 1.0 - error_variance / target_variance.clamp(min=1e-12),
             "advantage_mean": mean,  # before it is normalised
             "advantage_std": std,
             "value_target_std": target_variance.sqrt(),

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import _inductor
 
 from torch_ppo.formulas.convolution import Conv
 from torch_ppo.formulas.networks import Dense
@@ -133,9 +134,9 @@ class _TracedAutograd:
 _traced_autograd = _TracedAutograd()
 
 
-def compiled_with_autograd(function: Callable) -> Callable:
+def compiled_with_autograd(function: Callable, **options: object) -> Callable:
     """`compiled`, of a function that calls `torch.autograd.grad`: forward and backward become one graph."""
-    inner = compiled(function)
+    inner = compiled(function, **options)
 
     @functools.wraps(function)
     def outer(*args: object) -> object:
@@ -152,26 +153,31 @@ def compile_parts(collector: Collector, learner: Learner, *, few_launches: bool)
     Evaluation stays as it is: it is rare, and compiling it takes as long as compiling training.
     """
     log.info("torch.compile: compiling what is not physics; about half a minute, less where it is cached")
+    # What is concatenated is written by one kernel, not by one for each part, such as each layer's gradient.
+    joining = {"force_pointwise_cat": True} if few_launches and hasattr(_inductor.config, "force_pointwise_cat") else {}
     env = collector.env
     if "step" in env.compilable:
         env.physics.step(env.num_substeps)  # at the first it chooses its threads
         blocks = Blocks(collector, steps_of_block(len(collector.rows), env.action_repeat))
-        blocks.compute = compiled(blocks.compute)
+        blocks.compute = compiled(blocks.compute, **joining)
         collector.policy_steps = blocks
     else:
-        collector.act = compiled(collector.act)
+        collector.act = compiled(collector.act, **joining)
         for name in (*env.compilable, *(env.compilable_on_gpu if few_launches else ())):
-            setattr(env, name, compiled(getattr(env, name)))
+            setattr(env, name, compiled(getattr(env, name), **joining))
     if few_launches:
-        collector.finish_unroll = compiled(collector.finish_unroll)
+        collector.finish_unroll = compiled(collector.finish_unroll, **joining)
         learner.one_value_pass = True
+        for module in learner.agent.modules():
+            if isinstance(module, Dense):
+                module.one_product = True
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         # A fifth faster on the CPU than two graphs that autograd joins.
-        learner.minibatch_gradient = compiled_with_autograd(learner.minibatch_gradient)
+        learner.minibatch_gradient = compiled_with_autograd(learner.minibatch_gradient, **joining)
     else:
-        learner.minibatch_loss = compiled(learner.minibatch_loss)
+        learner.minibatch_loss = compiled(learner.minibatch_loss, **joining)
     learner.fused_adam = False
-    learner.finish_sgd_step = compiled(learner.finish_sgd_step)
+    learner.finish_sgd_step = compiled(learner.finish_sgd_step, **joining)
 
 
 def record_graphs(
