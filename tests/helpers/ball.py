@@ -19,7 +19,7 @@ MJCF = f"""
     <camera name="front" pos="0 -{DISTANCE} 0" xyaxes="1 0 0 0 0 1" fovy="{FIELD}"/>
     <geom name="wall" type="box" size="9 0.5 9" pos="0 2.5 0" rgba="0.1 0.1 0.1 1" group="1"/>
     <body name="ball">
-      <joint name="slide" type="slide" axis="1 0 0"/>
+      <joint name="slide" type="slide" axis="1 0 0" damping="10"/>
       <geom name="ball" type="sphere" size="{RADIUS}" mass="1" rgba="1 0 0 1"/>
     </body>
   </worldbody>
