@@ -32,6 +32,7 @@ ROOMS = (
     "torch_ppo.running",
     "torch_ppo.importing",
     "torch_ppo.watching",
+    "torch_ppo.elsewhere",
     "programs",  # what one runs or calls: the modules in front
 )
 FOLDERS = {

@@ -1,5 +1,7 @@
 """The public face as editors and type checkers read it; torch_ppo/__init__.py imports each name at its first use."""
 
+from torch_ppo.elsewhere.making import make_vec as make_vec
+from torch_ppo.elsewhere.rsl_rl import RslRlEnv as RslRlEnv
 from torch_ppo.envs import make_task as make_task
 from torch_ppo.episodes import Rollout as Rollout
 from torch_ppo.episodes import rollout as rollout

@@ -1,11 +1,11 @@
 """Who acts, and where: `make_env`, and what `evaluate`, `rollout` and `render` make of the policy they are given."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 
@@ -27,6 +27,23 @@ Engine = Literal["auto", "warp", "mujoco"]
 # A run folder, a checkpoint or an exported file; a policy from `load_policy`; or any function from what `Env.step` returns
 # as observation to actions `(num_envs, action_dim)`, as tensor or array, alone or as the first of a tuple.
 RunOrPolicy = str | PathLike[str] | SavedPolicy | Callable[[Any], Any]
+
+
+class EnvSettings(TypedDict, total=False):
+    """The arguments of `make_env` beside what and how many; its own words say what each is."""
+
+    device: str
+    seed: int
+    physics: Engine
+    episode_length: int | None
+    action_repeat: int
+    auto_reset: Literal["cached", "random", "fresh"]
+    randomize: bool
+    history: int
+    history_obs_keys: tuple[str, ...]
+    action_delay: int | tuple[int, ...]
+    vision: bool | None
+    view_size: int | None
 
 
 @dataclass(frozen=True)
@@ -95,19 +112,28 @@ def make_env(
         "vision": vision,
         "view_size": view_size,
     }
-    return _env_of(environment, "env", settings)
+    return env_and_generator(environment, "env", settings)[0]
 
 
-def _env_of(environment: object, stream: str, settings: dict[str, Any]) -> Environment:
-    """The env with the settings of a `Config`, whose checks and words are used; random numbers are those of `stream`."""
+def env_and_generator(
+    environment: object, stream: str, settings: Mapping[str, Any], *, keep_final: bool = False
+) -> tuple[Environment, torch.Generator]:
+    """The env with the settings of a `Config`, whose checks and words are used, and whence its random numbers come.
+
+    settings:    with num_envs; what is left out is as in `Config`
+    stream:      of the generators, see `running.generators`
+    keep_final:  as of `Env`
+    """
     source = source_of(environment)
     if settings.get("vision") is None:
         settings = {**settings, "vision": bool(source.task and source.task.views)}
     batch = {"batch_size": settings["num_envs"], "num_minibatches": 1}  # any that goes with num_envs
     config = resolve_config(Config(num_timesteps=1, **settings, **batch), source)
     generator = make_generators(config.seed, torch.device(config.device))[stream]
-    wanted = Wanted(config, config.num_envs, generator, auto_reset=config.auto_reset, randomize=True)
-    return source.make(wanted)
+    wanted = Wanted(
+        config, config.num_envs, generator, auto_reset=config.auto_reset, randomize=True, keep_final=keep_final
+    )
+    return source.make(wanted), generator
 
 
 def find_acting(
@@ -140,7 +166,8 @@ def find_acting(
         policy = _policy_of(run_or_policy, deterministic, checkpoint, resolve_device(device))
         source, name, of_run = _source_and_settings(policy, env)
         given = {name: value for name, value in settings.items() if value is not None}
-        env = _env_of(source, "eval_env", {"num_envs": default_num_envs, "seed": seed, **of_run, **given})
+        settings = {"num_envs": default_num_envs, "seed": seed, **of_run, **given}
+        env, _ = env_and_generator(source, "eval_env", settings)
     return Acting(name, env, _act_of(policy, name, env, make_generators(seed, env.device)["eval"]))
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import mujoco
 import numpy as np
+from torch import Tensor
 
 from torch_ppo.errors import UserError, did_you_mean
 from torch_ppo.simulation.env import Env
@@ -75,15 +76,24 @@ def model_of_pictures(env: Env) -> mujoco.MjModel:
     return picture_model(env.task, () if markers is None else markers[0, :, 3].tolist())
 
 
-def show_state(env: Env, model: mujoco.MjModel, data: mujoco.MjData, world: int = 0) -> None:
-    """Puts the state of a world into `data`, and brings all that is drawn up to date."""
+def show_state(
+    env: Env, model: mujoco.MjModel, data: mujoco.MjData, world: int = 0, final: Tensor | None = None
+) -> None:
+    """Puts the state of a world into `data`, and brings all that is drawn up to date.
+
+    final:  a row of `Env.final_state` to show instead, where an episode has ended in that
+    """
     markers = env.task.markers(env.physics, env.memory)
     if markers is not None and model.nmocap >= markers.shape[1]:
-        data.mocap_pos[model.nmocap - markers.shape[1] :] = markers[world, :, :3].numpy()
-    for name in ("qpos", "qvel", "act", "ctrl"):
-        getattr(data, name)[:] = getattr(env.physics, name)[world].numpy()
+        data.mocap_pos[model.nmocap - markers.shape[1] :] = markers[world, :, :3].cpu().numpy()
+    names = ("qpos", "qvel", "act", "ctrl")
+    parts = [getattr(env.physics, name)[world] for name in names]
+    if final is not None:
+        parts = final.split([len(part) for part in parts])
+    for name, part in zip(names, parts, strict=True):
+        getattr(data, name)[:] = part.cpu().numpy()
     for name in ("mocap_pos", "mocap_quat"):
-        poses = getattr(env.physics, name)[world].numpy()
+        poses = getattr(env.physics, name)[world].cpu().numpy()
         getattr(data, name)[: len(poses)] = poses
     data.time = env.physics.time[world].item()
     mujoco.mj_forward(model, data)

@@ -1,0 +1,1 @@
+"""Our environments for other trainers: Gymnasium's interfaces, and RSL-RL's."""
