@@ -1,6 +1,6 @@
 """The library call `torch_ppo.make_vec(...)`; gymnasium is imported when it is called."""
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.acting import EnvSettings
@@ -21,7 +21,7 @@ def make_vec(
     camera: str | None = None,
     renderer: str = "rays",
     **settings: Unpack[EnvSettings],
-) -> "VectorEnv":
+) -> "VectorEnv[Any, Any, Any]":
     """`num_envs` episodes of a task as a `gymnasium.vector.VectorEnv`.
 
     environment:  a task, or the name of one
