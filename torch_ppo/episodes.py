@@ -111,6 +111,10 @@ def rollout(
         episode_length=episode_length,
     )
     env = acting.env
+    if env.physics is None:
+        raise ConfigError(
+            f"a rollout has the states of our own simulation, which {acting.name} is not in; torch_ppo.evaluate plays it"
+        )
     env.reset()
     ended, rows = env.done.bool().cpu(), []
     while len(rows) < steps if steps is not None else not ended.all():

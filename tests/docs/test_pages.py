@@ -16,6 +16,7 @@ PAGES = {
         "note: learning_rate is 0.0001 from here on; it was 0.0003",
         "policy.pt: TorchScript",
     ),
+    "environments.md": ("policy.pt: TorchScript", "make_env: return"),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),
     "episodes.md": ("policy.pt: TorchScript", "cartpole: return"),
     "plot.md": ("runs/first/report.html", "comparison.html", "kl.png"),

@@ -26,7 +26,7 @@ class BraxSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
-    simulated, task, code, packages, episode_length = False, None, None, ("brax", "jax"), 1000
+    simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), 1000
 
     def __post_init__(self) -> None:
         if self.id not in brax_envs._envs:
@@ -56,7 +56,7 @@ class PlaygroundSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
-    simulated, task, code, packages = False, None, None, ("playground", "mujoco-mjx", "brax", "jax")
+    simulated, repeats, task, code, packages = False, True, None, None, ("playground", "mujoco-mjx", "brax", "jax")
 
     def __post_init__(self) -> None:
         from mujoco_playground import registry
@@ -77,8 +77,11 @@ class PlaygroundSource:
 
         return registry.get_default_config(self.id).episode_length
 
-    def settings(self) -> dict[str, object]:
-        """The settings that Playground trains it with under Brax PPO, by our names, which are Brax's."""
+    def settings(self, num_envs: int | None = None) -> dict[str, object]:
+        """The settings that Playground trains it with under Brax PPO, by our names, which are Brax's.
+
+        num_envs:  is left to the caller; nothing else depends on it
+        """
         from mujoco_playground import registry
         from mujoco_playground.config import dm_control_suite_params, locomotion_params, manipulation_params
 
@@ -116,7 +119,7 @@ class JaxSource:
 
     env: Any
     wrapping: Wrapping = AS_USUAL
-    simulated, task, code, packages, episode_length = False, None, None, ("brax", "jax"), None
+    simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), None
 
     @property
     def name(self) -> str:

@@ -16,6 +16,11 @@ LIBRARIES = {
     "gym": ("gymnasium_envs", "GymnasiumSource", "pip install '.[gym]'"),
     "brax": ("brax_envs", "BraxSource", "pip install '.[playground]'"),
     "playground": ("brax_envs", "PlaygroundSource", "pip install '.[playground]'"),
+    "mjlab": (
+        "mjlab_envs",
+        "MjlabSource",
+        "pip install mjlab in an environment of its own, for it pins an older mujoco",
+    ),
 }
 
 

@@ -35,7 +35,7 @@ class GymnasiumSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
-    simulated, task, code, packages = False, None, None, ("gymnasium",)
+    simulated, repeats, task, code, packages = False, True, None, None, ("gymnasium",)
 
     def __post_init__(self) -> None:
         if self.wrapping.randomization_fn is not None:
@@ -71,6 +71,12 @@ class GymnasiumSource:
         length = wanted.config.episode_length
         if length is None:
             raise EnvironmentMisfit(f"{self.name} has no time limit; episode_length = 1000, say, would set one")
+        own = self.episode_length
+        if not self.wrapping.wrap_env and own not in (None, length):
+            raise EnvironmentMisfit(
+                f"wrap_env = False uses {self.name} with its own time limit of {own}, but episode_length is {length}; leave "
+                "one of them out"
+            )
         make_one = partial(_make_one, self.id, length, wanted.config.action_repeat, self.wrapping)
         try:
             steps = Groups(make_one, wanted.num_envs, wanted.config.action_repeat, length, self.name, wanted.new_seed)
@@ -95,10 +101,10 @@ def _make_one(id: str, length: int, action_repeat: int, wrapping: Wrapping) -> g
     """One env with its time limit; `wrap_env_fn` is given it without one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Gymnasium and MuJoCo about old versions and models of their own
-        if wrapping.wrap_env_fn is None:
-            return gymnasium.make(id, max_episode_steps=length, disable_env_checker=True)
         if not wrapping.wrap_env:
             return gymnasium.make(id, disable_env_checker=True)
+        if wrapping.wrap_env_fn is None:
+            return gymnasium.make(id, max_episode_steps=length, disable_env_checker=True)
         bare = gymnasium.make(id, max_episode_steps=-1, disable_env_checker=True)
     made = wrapping.wrap_env_fn(bare, episode_length=length, action_repeat=action_repeat, randomization_fn=None)
     if not hasattr(made, "action_space"):
@@ -288,7 +294,8 @@ class VectorSource:
 
     env: VectorEnv
     wrapping: Wrapping = AS_USUAL
-    simulated, task, code, packages, episode_length = False, None, None, ("gymnasium",), None
+    simulated, repeats, task, code, packages = False, False, None, None, ("gymnasium",)
+    episode_length = None
 
     @property
     def name(self) -> str:

@@ -67,6 +67,7 @@ class Source(Protocol):
     name:            what errors call it
     episode_length:  the time limit where the configuration sets none; None where it has to
     simulated:       whether the settings of our own simulation and of `Env` act in it
+    repeats:         whether action_repeat acts in it, which else is the environment's own
     task:            that of our own kind, or None
     code:            whose module's files are kept with a run, or None
     packages:        whose versions are
@@ -75,6 +76,7 @@ class Source(Protocol):
     name: str
     episode_length: int | None
     simulated: bool
+    repeats: bool
     task: Task | None
     code: object | None
     packages: tuple[str, ...]
@@ -152,7 +154,7 @@ class TaskSource:
 
     task: Task
     wrapping: Wrapping = AS_USUAL
-    simulated, packages = True, ()
+    simulated, repeats, packages = True, True, ()
 
     def __post_init__(self) -> None:
         if not self.wrapping.wrap_env:
@@ -216,7 +218,7 @@ class FunctionSource:
 
     function: Callable[..., object]
     wrapping: Wrapping = AS_USUAL
-    simulated, packages, task, episode_length = False, (), None, None
+    simulated, repeats, packages, task, episode_length = False, False, (), None, None
 
     @property
     def name(self) -> str:
@@ -261,7 +263,7 @@ class ObjectSource:
 
     env: Environment
     wrapping: Wrapping = AS_USUAL
-    simulated, packages, code = False, (), None
+    simulated, repeats, packages, code = False, False, (), None
 
     @property
     def name(self) -> str:

@@ -17,6 +17,8 @@ from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import ProgramOptions, TrainArguments, kinds, read_options
 from torch_ppo.running.spellings import respell
 from torch_ppo.running.trackers import check_tracker
+from torch_ppo.running.training_state import OF_OURS
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import config_names, preset_names, read_config
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     values.setdefault("compile", torch.cuda.is_available())
     if given.env is not None:
         _keep_own_time_limit(values, given)
+        _leave_out_settings_of_ours(values, given)
         values["env"] = given.env
     program = ProgramOptions(config=given.config, dialect=given.dialect)
     with reader_may_leave():  # --help is often read by head
@@ -135,7 +138,7 @@ def _settings_of(given: argparse.Namespace) -> dict[str, object] | None:
     if given.env is None or library_of(given.env) is None:
         return None
     settings = getattr(source_of(given.env), "settings", None)
-    return None if settings is None else settings()
+    return None if settings is None else settings(int(given.num_envs) if given.num_envs else None)
 
 
 def _read(name: str, given: argparse.Namespace) -> dict[str, object]:
@@ -160,6 +163,20 @@ def _keep_own_time_limit(values: dict[str, object], given: argparse.Namespace) -
             f"note: episode_length is {own:,}, the task's own; {given.config} has {theirs:,} for {values['env']}, and "
             f"--episode-length {theirs} would choose that"
         )
+
+
+def _leave_out_settings_of_ours(values: dict[str, object], given: argparse.Namespace) -> None:
+    """A configuration that is borrowed from a task of ours does not bring what acts in our simulation alone."""
+    source = source_of(given.env)
+    if source.simulated:
+        return
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    idle = (*OF_OURS, *(() if source.repeats else ("action_repeat",)))
+    left = [name for name in idle if values.get(name, defaults[name]) != defaults[name]]
+    for name in left:
+        del values[name]
+    if left:
+        log.info(f"note: {', '.join(left)} of {given.config} would have no effect in {given.env}; left out")
 
 
 def _read_in_dialect(given: argparse.Namespace) -> dict[str, object]:

@@ -83,7 +83,7 @@ def _with_engine(config: Config, device: torch.device) -> Config:
 
 
 # Settings of our own simulation and episodes, which others' environments have in their own ways.
-_OF_OURS = (
+OF_OURS = (
     "physics", "auto_reset", "random_episode_phase", "history", "history_obs_keys", "action_delay", "max_state",
     "view_size",
 )  # fmt: skip
@@ -93,7 +93,7 @@ _AS_THEY_ARE = {"auto_reset": "fresh"}  # whose episodes begin anew say no more 
 
 def _without_engine(config: Config, name: str, device: torch.device) -> Config:
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    for setting in _OF_OURS:
+    for setting in OF_OURS:
         if getattr(config, setting) not in (defaults[setting], _AS_THEY_ARE.get(setting)):
             raise ConfigError(
                 f"{setting} = {getattr(config, setting)!r} has no effect in {name}, which is not simulated here; leave it out"
