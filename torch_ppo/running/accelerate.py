@@ -190,6 +190,8 @@ def record_graphs(
     """Records an unroll, a pass of SGD steps and a piece of an evaluation as one CUDA graph each."""
     from torch_ppo.simulation.capture import capture_cuda  # Warp takes more than a second to import
 
+    log.info("recording CUDA graphs of unrolls, SGD passes and evaluations: each runs some times first")
+
     def record(function: Callable[[], None], *, with_warp: bool) -> Callable[[], None]:
         return capture_cuda(function, device, generators.values(), with_warp=with_warp)
 
