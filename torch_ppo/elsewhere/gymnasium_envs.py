@@ -1,6 +1,6 @@
 """A task as Gymnasium's environments: many episodes as a `VectorEnv`, one as an `Env`; tested with gymnasium 1.4.0."""
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import gymnasium
 import numpy as np
@@ -149,6 +149,8 @@ class TaskEnv(gymnasium.Env):
 
     Many in one simulation are faster than many of these; see `torch_ppo.make_vec`, also for the arguments.
     """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(MODES)}  # Gymnasium reads it before there is an env
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torch_ppo.environments.contract import Environment, lacking
 from torch_ppo.errors import ConfigError
-from torch_ppo.simulation.views import is_picture
+from torch_ppo.formulas.pixels import is_picture
 
 try:
     from rsl_rl.env import VecEnv
