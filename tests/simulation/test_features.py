@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from torch_ppo.simulation.engines import make_physics
-from torch_ppo.simulation.physics import PhysicsError
+from torch_ppo.simulation.physics import PhysicsError, load_model
 
 CPU = torch.device("cpu")
 NUM_STEPS = 200
@@ -168,6 +168,16 @@ WORKS = {
 </body>
 </worldbody>
 </mujoco>""",
+    "cable": """<mujoco>
+<option timestep=".002"/>
+<worldbody>
+<geom type="plane" size="5 5 .1"/>
+<flexcomp name="c" type="grid" dim="1" count="6 1 1" spacing=".1 .1 .1" pos="0 0 .6" euler="0 40 0" radius=".01" mass=".1">
+<edge equality="true" damping=".1"/>
+<contact selfcollide="none"/>
+</flexcomp>
+</worldbody>
+</mujoco>""",
     "flex": """<mujoco>
 <option timestep=".002" solver="CG" tolerance="1e-6"/>
 <worldbody>
@@ -224,7 +234,7 @@ def stepped(model, engine):
 
 
 @pytest.mark.parametrize(
-    "feature", [pytest.param(name, marks=[pytest.mark.slow] if name == "flex" else []) for name in WORKS]
+    "feature", [pytest.param(name, marks=[pytest.mark.slow] if name in ("flex", "cable") else []) for name in WORKS]
 )
 def test_engines_agree(feature):
     model = mujoco.MjModel.from_xml_string(WORKS[feature])
@@ -242,3 +252,19 @@ def test_what_cannot_be_done_is_said(feature):
         with pytest.raises(PhysicsError, match=words) as error:
             make_physics(model, 2, device=CPU, engine=engine)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        "<extension><plugin plugin='mujoco.elasticity.cable'/></extension><worldbody/>",
+        "<worldbody><composite type='cable' count='4 1 1' size='1'/></worldbody>",
+    ],
+)
+def test_elasticity_of_an_older_mujoco_is_flexes_now(tmp_path, parts):
+    """Plugins of elasticity and composites went with MuJoCo 4; what a cable is in it works."""
+    path = tmp_path / "cable.xml"
+    path.write_text(f"<mujoco>{parts}</mujoco>")
+    with pytest.raises(PhysicsError, match=r"cable.xml does not compile: .*; this MuJoCo .* <flexcomp> makes") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)

@@ -24,6 +24,7 @@ which must be before the first step.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -157,6 +158,11 @@ def _complaints_about(mjcf: Path | str) -> Iterator[None]:
 def _in_one_line(error: ValueError, mjcf: Path | str) -> str:
     """MuJoCo's complaint; where it is about a file, how MuJoCo looks for files."""
     said = " ".join(str(error).removeprefix("Error: ").split())
+    if re.search(r"plugin mujoco\.elasticity\.\w+ not found|unrecognized element Element 'composite'", said):
+        return (
+            f'{said}; this MuJoCo ({mujoco.__version__}) has flexes instead: <flexcomp> makes a cable (dim="1"), a cloth '
+            '(dim="2") or a solid (dim="3"), and a chain of bodies bends with the stiffness of its joints'
+        )
     if "opening file" not in said:
         return said
     return (
