@@ -1,7 +1,7 @@
 """How fast pictures are drawn, in turns: MuJoCo Warp's rays, our OpenGL, and `mujoco.Renderer`.
 
-    python -m tools.bench_views
-    python -m tools.bench_views --task reacher_vision --size 24 --num-envs 256
+    MUJOCO_GL=egl python -m tools.bench_views
+    MUJOCO_GL=egl python -m tools.bench_views --task reacher_vision --size 24 --num-envs 256
     python -m tools.bench_views --device cuda --num-envs 1024        # rays alone
 
 A picture is of one world. Each round asks every renderer for all worlds; what is told is the median of the rounds, by the
@@ -9,6 +9,7 @@ wall and by the process's seconds of all cores. `mujoco.Renderer` is asked twice
 samples, and with what the view has.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -55,14 +56,14 @@ def make_env(task: Task, engine: str, arguments: BenchArguments) -> Env:
     )
 
 
-def by_mujoco_renderer(env: Env, view: View, *, plain: bool) -> Callable[[], None]:
-    """Draws all worlds with `mujoco.Renderer`; `plain`: without what the view has not."""
+def by_mujoco_renderer(env: Env, view: View, stack: contextlib.ExitStack, *, plain: bool) -> Callable[[], None]:
+    """Draws all worlds with `mujoco.Renderer`, which `stack` closes; `plain`: without what the view has not."""
     model = env.task.make_model()
     if plain:
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = model.vis.global_.offheight = view.width
     data = mujoco.MjData(model)
-    renderer = mujoco.Renderer(model, view.height, view.width)
+    renderer = stack.enter_context(mujoco.Renderer(model, view.height, view.width))
     options = mujoco.MjvOption()
     if plain:
         options.flags[mujoco.mjtVisFlag.mjVIS_TEXTURE] = view.textures
@@ -82,7 +83,7 @@ def by_mujoco_renderer(env: Env, view: View, *, plain: bool) -> Callable[[], Non
     return draw
 
 
-def renderers(arguments: BenchArguments) -> dict[str, Callable[[], None]]:
+def renderers(arguments: BenchArguments, stack: contextlib.ExitStack) -> dict[str, Callable[[], None]]:
     """By name; each draws all worlds."""
     task = make_task(arguments.task)
     view = dataclasses.replace(next(iter(task.views.values())), height=arguments.size, width=arguments.size)
@@ -97,15 +98,20 @@ def renderers(arguments: BenchArguments) -> dict[str, Callable[[], None]]:
     return {
         **found,
         "our OpenGL": env.physics.render,
-        "mujoco.Renderer, same view": by_mujoco_renderer(env, view, plain=True),
-        "mujoco.Renderer": by_mujoco_renderer(env, view, plain=False),
+        "mujoco.Renderer, same view": by_mujoco_renderer(env, view, stack, plain=True),
+        "mujoco.Renderer": by_mujoco_renderer(env, view, stack, plain=False),
     }
 
 
 def main() -> None:
     """The program `python -m tools.bench_views`."""
     arguments = tyro.cli(BenchArguments)
-    drawing = renderers(arguments)
+    with contextlib.ExitStack() as stack:
+        compare(renderers(arguments, stack), arguments)
+
+
+def compare(drawing: dict[str, Callable[[], None]], arguments: BenchArguments) -> None:
+    """Times them in turns, and prints a line on each."""
     walls, cores = ({name: [] for name in drawing} for _ in range(2))
     for draw in drawing.values():
         draw()

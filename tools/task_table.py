@@ -218,8 +218,6 @@ def observed(name: str, task: Task) -> dict[str, int]:
     """Sizes of what it observes beside pictures. ValueError if those of the parts do not add up."""
     words = WORDS[name]
     sizes = {key: sum(size for _, size in parts) for key, parts in words.observations.items()}
-    if not sizes and task.views:
-        return sizes
     env = Env(
         task,
         1,

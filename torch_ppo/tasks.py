@@ -19,6 +19,7 @@ import tyro
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES, make_task
 from torch_ppo.errors import ConfigError, user_errors
+from torch_ppo.formulas.pixels import PREFIX
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
 from torch_ppo.starting.files import write_starter
@@ -51,9 +52,14 @@ def describe(name: str) -> tuple[str, ...]:
         device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
         engine="mujoco",
+        vision=False,  # nothing is to be drawn for a list
     )
-    several = len(env.observation_sizes) > 1
-    sizes = ", ".join(f"{key} {size}" if several else f"{size}" for key, size in env.observation_sizes.items())
+    seen = {f"{PREFIX}{name}": view for name, view in task.views.items()}
+    sizes = [
+        *env.observation_sizes.items(),
+        *((key, f"{view.height} x {view.width} x {view.channels}") for key, view in seen.items()),
+    ]
+    sizes = ", ".join(f"{key} {size}" if len(sizes) > 1 or seen else f"{size}" for key, size in sizes)
     others = ", ".join(OTHER_NAMES.get(name, ()))
     limits = (f"{task.control_dt:g} s", f"{task.episode_length:,}")
     # A file of one's own goes by its whole path; here its name will do.

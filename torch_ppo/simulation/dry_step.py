@@ -162,8 +162,8 @@ def dry_step(
                 f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
             )
     parts = observed if isinstance(observed, dict) else {"state": observed}
-    if not parts and not pictures:
-        fail("observe", "returns no observation" + (", and views are seen with vision = true" if task.views else ""))
+    if not parts and not task.views:
+        fail("observe", "returns no observation")
     for key, value in parts.items():
         if not isinstance(key, str):
             fail("observe", f"returns an observation named {key!r}, but names are str")
