@@ -183,7 +183,7 @@ def test_line_and_numbers():
     [
         ((still,), {}, "the task is not known"),
         ((still, "cartpol"), {}, "did you mean 'cartpole'"),
-        ((still, ToyTask), {}, r"must be a task, such as Balance\(\)"),
+        ((still, ToyTask), {}, r"must be a task: ToyTask\(\) would work"),
         ((still, "cartpole"), {}, r"the policy does not fit cartpole: its actions are \(2, 2\), but must be \(2, 1\)"),
         ((3, "cartpole"), {}, "the policy is int, but must be a run folder"),
         ((still, ToyTask()), {"episodes": 10**20}, "episodes is 1.*0, but must be 1,000,000 at most; 100 would work"),
@@ -202,7 +202,7 @@ def test_what_cannot_be(arguments, options, message):
 
 def test_an_env_has_settings_of_its_own():
     env = torch_ppo.make_env(ToyTask(), 2)
-    with pytest.raises(torch_ppo.UserError, match="episode_length is 9, but env is an Env"):
+    with pytest.raises(torch_ppo.UserError, match="episode_length is 9, but env is an environment"):
         torch_ppo.evaluate(still, env, episode_length=9)
 
 
