@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import torch_ppo.train
 from tests.helpers.toy import ToyTask
 from torch_ppo import export, play
+from torch_ppo.environments.finding import source_of
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.disk import DiskError
@@ -216,7 +217,7 @@ def test_any_character_survives_in_the_configuration(tmp_path, text):
 def test_an_edited_environment_costs_nothing(tmp_path, text):
     (tmp_path / "environment.json").write_text(text)
     assert locate_task(tmp_path, f"{tmp_path}/mine.py:Mine", trusted=True) == (f"{tmp_path}/mine.py:Mine", [])
-    remember(tmp_path, "cartpole", make_task("cartpole"))
+    remember(tmp_path, "cartpole", source_of("cartpole"))
     assert len(json.loads((tmp_path / "environment.json").read_text())["starts"]) == 1
 
 
@@ -387,13 +388,13 @@ def test_large_assets_and_tasks_without_git(project, tmp_path, monkeypatch):
     )
     (tmp_path / "run").mkdir()
     name = canonical_name(f"{project}/mine.py:Mine")
-    task = make_task(name)
-    assert remember(tmp_path / "run", name, task) == []
+    source = source_of(make_task(name))
+    assert remember(tmp_path / "run", name, source) == []
     record = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert record["git"] is None and record["task"]["not_copied"] == ["models/t.png"]
     assert not (tmp_path / "run" / "task" / "models" / "t.png").exists()
     (project / "models" / "t.png").write_bytes(b"other")
-    assert what_changed(tmp_path / "run", task) == [
+    assert what_changed(tmp_path / "run", source) == [
         "note: t.png changed since the run began; task/ has what it began with"
     ]
 
