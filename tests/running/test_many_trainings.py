@@ -155,17 +155,26 @@ def test_the_current_cuda_device_is_left_as_it_was(monkeypatch):
     assert chosen == [0, 2]
 
 
-def test_autograd_is_traced_while_any_training_is_within():
-    """Two trainings in threads: the one that leaves first does not take it from the other."""
-    config = torch._dynamo.config
+def test_autograd_is_traced_within():
+    """Of a training, in all threads that have one: torch's settings are each thread's own."""
+    config, traced, found = torch._dynamo.config, accelerate._traced_autograd, []
     assert not config.trace_autograd_ops
-    first, second = (accelerate._traced_autograd for _ in range(2))
-    with first:
-        with second:
+
+    def another_training():
+        with traced:
+            found.append(config.trace_autograd_ops)
+        found.append(config.trace_autograd_ops)
+
+    with traced:
+        with traced:
             assert config.trace_autograd_ops
         assert config.trace_autograd_ops
-    assert not config.trace_autograd_ops
-    with pytest.raises(ValueError, match="within"), first:
+        thread = threading.Thread(target=another_training)
+        thread.start()
+        thread.join()
+        assert config.trace_autograd_ops
+    assert found == [True, False] and not config.trace_autograd_ops
+    with pytest.raises(ValueError, match="within"), traced:
         raise ValueError("within")
     assert not config.trace_autograd_ops
 

@@ -111,24 +111,22 @@ def compiled(function: Callable, **options: object) -> Callable:
     return torch.compile(own_copy(whole), fullgraph=True, dynamic=False, options=options or None)
 
 
-class _TracedAutograd:
-    """Inside, torch.compile takes `torch.autograd.grad` into a graph, in any number of trainings and threads."""
+class _TracedAutograd(threading.local):
+    """Inside, torch.compile takes `torch.autograd.grad` into a graph. Of each thread, as torch's settings are."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, False
+        self._inside, self._before = 0, False
 
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = torch._dynamo.config.trace_autograd_ops
-                torch._dynamo.config.trace_autograd_ops = True
-            self._inside += 1
+        if not self._inside:
+            self._before = torch._dynamo.config.trace_autograd_ops
+            torch._dynamo.config.trace_autograd_ops = True
+        self._inside += 1
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                torch._dynamo.config.trace_autograd_ops = self._before
+        self._inside -= 1
+        if not self._inside:
+            torch._dynamo.config.trace_autograd_ops = self._before
 
 
 _traced_autograd = _TracedAutograd()
