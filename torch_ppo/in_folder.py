@@ -167,6 +167,8 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
             best = folder.checkpoint("best")
             export_of_run(best, folder.policy, state.env.task)
             progress.note(f"{folder.policy}: TorchScript policy of {best.name}, checked against the live policy")
+        if complete and reports.onlookers.clip_is_due:
+            progress.note("waiting for the last clip, a minute at most; Ctrl-C ends that")
         reports.onlookers.finish(complete=complete, hurry=lambda: stop.signal is not None)
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")

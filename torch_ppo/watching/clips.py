@@ -65,6 +65,11 @@ class Clips:
         self._waiting = env_steps, kept
         self.look()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a clip is under way or waits."""
+        return self._process is not None or self._waiting is not None
+
     def look(self) -> None:
         """Now and then: takes what is ready, and begins what waits. Never waits."""
         if self._process is not None:
@@ -80,7 +85,7 @@ class Clips:
         """Waits for what is under way and asked for, but no longer than so many seconds, nor in a hurry."""
         until = time.monotonic() + patience
         try:
-            while self._process is not None or self._waiting is not None:
+            while self.busy:
                 self.look()
                 if hurry():
                     break

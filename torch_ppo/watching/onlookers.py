@@ -111,6 +111,11 @@ class Onlookers:
         if self.tracking is not None and (problem := self.tracking.problem()) is not None:
             self._say(f"warning: tracker {self.wanted.tracker}: {problem}; training goes on")
 
+    @property
+    def clip_is_due(self) -> bool:
+        """Whether a clip is under way or waits."""
+        return self.clips is not None and self.clips.busy
+
     def finish(self, *, complete: bool, hurry: Callable[[], bool]) -> None:
         """The training has ended, or was stopped; waits a bounded time, and hardly if it was stopped or is in a `hurry`."""
         if self.clips is not None and complete:
