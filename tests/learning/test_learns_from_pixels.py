@@ -1,9 +1,13 @@
 """A policy that sees nothing but pictures learns: a ball is to be held in the middle of them."""
 
+import dataclasses
+
 import pytest
 
 import torch_ppo
 from tests.helpers.ball import BallTask
+from torch_ppo.envs import make_task
+from torch_ppo.settings.files import load_config
 
 SETTINGS = {
     "num_timesteps": 30_720,
@@ -49,3 +53,16 @@ def test_a_ball_is_held_by_what_is_seen(seed):
         **SETTINGS,
     )
     assert -23 < rewards[0] < -17 and rewards[-1] > -8, rewards
+
+
+@pytest.mark.slow
+def test_cartpole_balances_by_what_is_seen():
+    """The shipped configuration for the CPU, to its end."""
+    config = dataclasses.asdict(load_config("cartpole_balance_vision_cpu"))
+    rewards = []
+    torch_ppo.train(
+        make_task(config.pop("env")),
+        progress_fn=lambda step, metrics: rewards.append(metrics["eval/episode_reward"]),
+        **config,
+    )
+    assert max(rewards) >= 14.0, rewards  # of 25
