@@ -69,8 +69,11 @@ def test_quadruped(tmp_path):
 
 @pytest.mark.parametrize("name", ENVS)
 def test_every_task_names_its_observation(name):
-    env = make_env(name, 1)
-    parts = observation_parts(env.task, "state", env.observation_sizes["state"])
+    sizes = make_env(name, 1).observation_sizes
+    if all(isinstance(size, tuple) for size in sizes.values()):  # pictures alone have nothing to name
+        assert name.endswith("_vision")
+        return
+    parts = observation_parts(make_task(name), "state", sizes["state"])
     assert parts and all(part["name"] and part["unit"] and part["size"] > 0 for part in parts)
 
 

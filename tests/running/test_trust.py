@@ -136,7 +136,7 @@ def test_a_configuration(call, run, tmp_path):
 
 def test_only_tasks_are_called(call, tmp_path):
     status, _, errors = train(call, "--env", "of_trust.py:function", "--config", "cartpole_cpu")
-    assert status == 2 and "function is not a torch_ppo.Task" in errors and not (tmp_path / "it_was_called").exists()
+    assert status == 2 and "function() does not take num_envs" in errors and not (tmp_path / "it_was_called").exists()
     (tmp_path / "needs.py").write_text(TASK + "\nclass Needs(Mine):\n    def __init__(self, height):\n        pass\n")
     with pytest.raises(ConfigError, match=r"Needs\(\) cannot be made: .*missing 1 required positional argument"):
         make_task(f"{tmp_path}/needs.py:Needs")
