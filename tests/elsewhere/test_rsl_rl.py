@@ -149,7 +149,7 @@ def test_its_runner_trains_cartpole():
     env = made(128)
     runner = OnPolicyRunner(env, SETTINGS, log_dir=None, device="cpu")
     before = mean_return(runner, env)
-    runner.learn(150, init_at_random_ep_len=True)
+    runner.learn(300, init_at_random_ep_len=True)
     after = mean_return(runner, env)
     print(f"RSL-RL on cartpole: return {before:.1f} -> {after:.1f} of at most 1000")
     assert after > 900.0
