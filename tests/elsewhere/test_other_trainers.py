@@ -11,6 +11,9 @@ import pytest
 
 pytest.importorskip("gymnasium")
 
+# Three seconds from near the top: of a pole that has fallen long ago little is learned.
+TASK = {"max_episode_steps": 150, "action_repeat": 2}
+
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -21,13 +24,14 @@ def test_stable_baselines3():
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    envs = make_vec_env("torch_ppo.gymnasium:torch_ppo/cartpole", n_envs=8, seed=1)
-    model = PPO("MlpPolicy", envs, n_steps=128, batch_size=256, learning_rate=1e-3, seed=1, device="cpu")
-    before, _ = evaluate_policy(model, envs, n_eval_episodes=8)
+    envs = make_vec_env("torch_ppo.gymnasium:torch_ppo/cartpole", n_envs=16, seed=1, env_kwargs=TASK)
+    settings = {"n_steps": 64, "batch_size": 256, "learning_rate": 1e-3, "gamma": 0.97}
+    model = PPO("MlpPolicy", envs, **settings, seed=1, device="cpu")
+    before, _ = evaluate_policy(model, envs, n_eval_episodes=32, deterministic=False)
     model.learn(60_000)
-    after, _ = evaluate_policy(model, envs, n_eval_episodes=8)
-    print(f"Stable-Baselines3 on cartpole: return {before:.1f} -> {after:.1f} of at most 1000")
-    assert after > max(350.0, 2.0 * before)
+    after, _ = evaluate_policy(model, envs, n_eval_episodes=32, deterministic=False)
+    print(f"Stable-Baselines3 on cartpole: return {before:.1f} -> {after:.1f} of at most 300")
+    assert after > max(250.0, 1.2 * before)
 
 
 ENVS_OF_SCRIPT = re.compile(r"envs = gym\.vector\.SyncVectorEnv\(\n.*\n    \)\n")
@@ -39,16 +43,18 @@ def test_cleanrl(tmp_path):
     script = os.environ.get("CLEANRL_SCRIPT")
     if not script:
         pytest.skip("CLEANRL_SCRIPT is not set to the path of CleanRL's ppo_continuous_action.py")
-    ours = "envs = gym.wrappers.vector.RecordEpisodeStatistics(gym.make_vec(args.env_id, args.num_envs), 10_000)\n"
+    ours = f"envs = gym.make_vec(args.env_id, args.num_envs, **{TASK})\n"
+    ours += "    envs = gym.wrappers.vector.RecordEpisodeStatistics(envs, 10_000)\n"
     code, replaced = ENVS_OF_SCRIPT.subn(ours, Path(script).read_text())
     assert replaced == 1
     code = code.replace("    envs.close()\n", '    print("returns", *envs.return_queue)\n    envs.close()\n')
     (tmp_path / "script.py").write_text(code)
-    options = "--num-envs 64 --num-steps 64 --total-timesteps 500000 --num-minibatches 8 --learning-rate 1e-3 --no-cuda"
-    command = [sys.executable, "script.py", "--env-id", "torch_ppo.gymnasium:torch_ppo/cartpole", *options.split()]
+    options = "--num-envs 64 --num-steps 64 --num-minibatches 16 --total-timesteps 300000 --gamma 0.97"
+    options += " --learning-rate 1e-3 --no-cuda --env-id torch_ppo.gymnasium:torch_ppo/cartpole"
+    command = [sys.executable, "script.py", *options.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     returns = [float(x) for x in re.search(r"^returns (.*)$", done.stdout, re.MULTILINE)[1].split()]
     before, after = np.mean(returns[:64]), np.mean(returns[-64:])
-    print(f"CleanRL on cartpole: return {before:.1f} -> {after:.1f} of at most 1000, of actions that are drawn")
-    assert after > max(400.0, 2.0 * before)
+    print(f"CleanRL on cartpole: return {before:.1f} -> {after:.1f} of at most 300")
+    assert after > max(220.0, 1.5 * before)
