@@ -65,4 +65,4 @@ def test_cartpole_balances_by_what_is_seen():
         progress_fn=lambda step, metrics: rewards.append(metrics["eval/episode_reward"]),
         **config,
     )
-    assert max(rewards) >= 14.0, rewards  # of 25
+    assert rewards[-1] >= 20.0, rewards  # of 25; two seeds came to 23
