@@ -16,7 +16,8 @@ from torch import Tensor
 
 from torch_ppo.callable_module import make_callable
 from torch_ppo.command import called, reader_may_leave
-from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.environments.finding import simulated_task
+from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
 from torch_ppo.exporting.deployed import deployed
@@ -179,7 +180,7 @@ def sim_to_sim(
     if task is None:
         raise ConfigError("the task is not known; --env names it")
     name = canonical_name(task) if isinstance(task, str) else type(task).__name__
-    task = make_task(task) if isinstance(task, str) else task
+    task = simulated_task(task) if isinstance(task, str) else task
     player = Player(
         act, contract, task, seed=seed, episode_length=episode_length, perturbation=perturbation or Perturbation()
     )

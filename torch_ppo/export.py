@@ -53,7 +53,8 @@ def know(checkpoint: dict[str, object], source: Path, agent: Agent, task: Task |
     }
     if task is None:
         return Known(config, origin, controls=checkpoint.get("controls"))
-    env = make_env(task, NUM_ENVS, action_repeat=config.action_repeat, seed=config.seed, **seen_and_done(config))
+    rules = {"episode_length": config.episode_length, "action_repeat": config.action_repeat}
+    env = make_env(task, NUM_ENVS, seed=config.seed, **rules, **seen_and_done(config))
     sizes = checkpoint["observation_sizes"]
     if env.observation_sizes != sizes or env.action_dim != checkpoint["action_dim"]:
         raise ExportError(
@@ -61,14 +62,15 @@ def know(checkpoint: dict[str, object], source: Path, agent: Agent, task: Task |
             f"the task {env.observation_sizes} and {env.action_dim}"
         )
     controls = checkpoint.get("controls")
-    if controls is None and (scaling := env.scaling()) is not None:  # an older checkpoint
-        controls = to_plain(scaling, env.physics.model)
+    model = None if env.physics is None else env.physics.model  # others' environments have none here
+    if controls is None and model is not None and (scaling := env.scaling()) is not None:  # an older checkpoint
+        controls = to_plain(scaling, model)
     seen = []
     with torch.no_grad():
         for _ in range(STEPS_TO_SEE):
             seen.append([env.observation[key].clone() for key in agent.policy_obs_keys])
             env.step(agent.mode(env.observation))
-    return Known(config, origin, env.task, env.physics.model, controls, tuple(map(torch.cat, zip(*seen, strict=True))))
+    return Known(config, origin, env.task, model, controls, tuple(map(torch.cat, zip(*seen, strict=True))))
 
 
 def export_policy(

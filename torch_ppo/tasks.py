@@ -17,7 +17,8 @@ import torch
 import tyro
 
 from torch_ppo.command import called, reader_may_leave
-from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES, make_task
+from torch_ppo.environments.finding import simulated_task
+from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.formulas.pixels import PREFIX
 from torch_ppo.settings.files import config_names
@@ -44,7 +45,7 @@ class TasksArguments:
 
 def describe(name: str) -> tuple[str, ...]:
     """The columns of a task."""
-    task = make_task(name)
+    task = simulated_task(name)
     env = Env(
         task,
         1,

@@ -9,7 +9,7 @@ import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo.environments.completed import completed
 from torch_ppo.environments.contract import WHOLE, lacking
-from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.finding import simulated_task, source_of
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -239,3 +239,59 @@ def test_only_a_checkpoint_of_the_same_kind_is_gone_on_with():
         TrainingState(
             dataclasses.replace(config, num_envs=2), source_of(lambda num_envs: Stateful(num_envs))
         ).load_checkpoint(saved)
+
+
+class KeepsNumbers(Stateful):
+    def state(self):
+        return {"counts": {"now": self.count.tolist()}}
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_refused():
+    env = completed(KeepsNumbers(), device=torch.device("cpu"))
+    with pytest.raises(
+        ConfigError, match=r"KeepsNumbers\.state\(\)\['counts'\]\['now'\] is list, but must be a tensor"
+    ):
+        env.state()
+
+
+def needs_more(num_envs, level):
+    raise AssertionError("is not called")
+
+
+def makes_nothing(num_envs):
+    pass
+
+
+def makes_half(num_envs):
+    return torch.nn.Identity
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (needs_more, r"needs_more\(num_envs, level\) needs level, but is called with num_envs, device, seed"),
+        (makes_nothing, "makes_nothing returns None"),
+        (makes_half, "what makes_half returns is <class"),
+    ],
+)
+def test_a_function_that_makes_no_envs(function, words):
+    with pytest.raises(ConfigError, match=words):
+        torch_ppo.train(function, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Pendulum-v1", "there is no env 'Pendulum-v1'; gym:Pendulum-v1 would be gymnasium's"),
+        ("gymnasium:Pendulum-v1", "gym:Pendulum-v1 would be gymnasium's"),
+        ("mujoco_playground:CartpoleBalance", "playground:CartpoleBalance would be"),
+    ],
+)
+def test_names_of_other_libraries_without_our_prefix(name, words):
+    with pytest.raises(ConfigError, match=words):
+        source_of(name)
+
+
+def test_what_needs_our_own_simulation_says_so():
+    with pytest.raises(ConfigError, match="gym:Pendulum-v1 is not simulated here"):
+        simulated_task("gym:Pendulum-v1")

@@ -15,6 +15,8 @@ from torch_ppo.environments import gymnasium_envs
 from torch_ppo.environments.finding import source_of
 from torch_ppo.environments.sources import Wanted
 from torch_ppo.errors import ConfigError
+from torch_ppo.export import ExportArguments, export_from
+from torch_ppo.exporting import torchscript
 from torch_ppo.running.checkpoint import load_checkpoint
 from torch_ppo.settings.config import Config
 
@@ -241,3 +243,30 @@ def test_learns_the_pendulum():
         reward_scaling=0.1, num_evals=5, num_eval_envs=32, deterministic_eval=True, entropy_cost=1e-3,
     )  # fmt: skip
     assert metrics["eval/episode_reward"] > -300.0
+
+
+def makes_vector(num_envs):
+    return gymnasium.make_vec(
+        "test/Walk-v0", num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP}
+    )
+
+
+def test_a_function_may_return_gymnasiums_own_envs():
+    _, _, metrics = torch_ppo.train(makes_vector, **SMALL)
+    assert metrics["eval/avg_episode_length"] <= 12
+
+
+def test_one_env_of_gymnasiums_is_not_enough():
+    with pytest.raises(ConfigError, match='one env of Gymnasium\'s, but envs are needed; "gym:test/Walk-v0"'):
+        torch_ppo.train(gymnasium.make("test/Walk-v0"), **SMALL)
+
+
+def test_a_policy_is_exported_with_what_is_known(tmp_path):
+    """Its observations are of its own environment; there is no model."""
+    settings = dict(SMALL, save_checkpoint_path=str(tmp_path / "saved"))
+    torch_ppo.train("gym:test/Walk-v0", **settings)
+    newest = max((tmp_path / "saved").rglob("*.pt"))
+    export_from(ExportArguments(newest, output=tmp_path / "policy.pt"))
+    _, contract = torchscript.read(tmp_path / "policy.pt")
+    assert contract["joints"] is None
+    assert contract["action"]["actuators"][0]["control_range"] == [-0.5, 1.5]

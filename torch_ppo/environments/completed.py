@@ -181,7 +181,20 @@ class Completed:
         """Tensors that `load_state` goes on from; None where the environment has no state of its own to keep."""
         if lacking(self.env, ("state", "load_state")):
             return None
-        return {"env": self.env.state(), "rules": self._rules()}
+        own = self.env.state()
+        self._check_state(own, "state()")
+        return {"env": own, "rules": self._rules()}
+
+    def _check_state(self, part: object, path: str) -> None:
+        """EnvironmentMisfit for what a checkpoint cannot hold."""
+        if isinstance(part, dict):
+            for name, value in part.items():
+                self._check_state(value, f"{path}[{name!r}]")
+        elif not isinstance(part, Tensor):
+            raise EnvironmentMisfit(
+                f"{self.name}.{path} is {type(part).__name__}, but must be a tensor or a dict of tensors; "
+                "torch.as_tensor(...) makes one of numbers, and without state() episodes begin anew after a resume"
+            )
 
     def _rules(self) -> dict[str, object]:
         return {

@@ -1,6 +1,7 @@
 """What is meant by an environment that somebody names or hands over: its source."""
 
 import importlib
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +24,8 @@ LIBRARIES = {
     ),
 }
 
+SPELLINGS = {"gymnasium": "gym", "mujoco_playground": "playground"}  # what a package is called, and our prefix
+
 
 def library_of(name: str) -> str | None:
     """The library whose environment a name means, such as "gym" of gym:Ant-v5; None for ours and users' own."""
@@ -34,6 +37,27 @@ def runs_own_code(name: str) -> bool:
     """Whether loading the environment of that name runs code that it names: a module's or a file's."""
     library = library_of(name)
     return ":" in (name if library is None else name.removeprefix(f"{library}:"))
+
+
+def simulated_task(name: str) -> Task:
+    """The task of that name, ours or a user's, for programs that show or step our own simulation.
+
+    ConfigError if it is another library's environment, or no task.
+    """
+    if library_of(name) is not None:
+        raise ConfigError(
+            f"{name} is not simulated here, so this needs a task of ours or of your own; evaluate without --physics and "
+            "--perturb plays its episodes"
+        )
+    return make_task(name)
+
+
+def _somebody_elses(name: str) -> str | None:
+    """How an environment of another library is asked for, where a name looks like that but has no prefix that we know."""
+    prefix, colon, rest = name.rpartition(":")
+    if re.fullmatch(r".+-v\d+", name) and not colon:
+        return f"gym:{name}"
+    return f"{SPELLINGS[prefix]}:{rest}" if prefix in SPELLINGS else None
 
 
 def source_of(given: object, parameter: str = "environment", wrapping: Wrapping = AS_USUAL) -> Source:
@@ -62,7 +86,13 @@ def _of_object(given: object, parameter: str, wrapping: Wrapping) -> Source:
     if not lacking(given, ("reset", "step", "action_size", "observation_size")):  # brax.envs.Env, Playground's MjxEnv
         return _library("brax").of_object(given, wrapping)
     if callable(given) and not isinstance(given, type):
-        return FunctionSource(given, wrapping)
+        return FunctionSource(given, wrapping, source_of)
+    if not lacking(given, ("reset", "step", "action_space", "observation_space")):  # gymnasium.Env
+        spec = getattr(given, "spec", None)
+        remedy = f'"gym:{spec.id}", say, would work' if spec else "gymnasium.make_vec makes several"
+        raise ConfigError(
+            f"{parameter} is a {type(given).__name__}, one env of Gymnasium's, but envs are needed; {remedy}"
+        )
     if hasattr(given, "step"):
         missing = lacking(given, ("reset", "step", *NEEDED))
         raise ConfigError(
@@ -85,6 +115,11 @@ def _named(name: str, wrapping: Wrapping) -> Source:
     library = library_of(name)
     if library is not None:
         return _library(library)(name.removeprefix(f"{library}:"), wrapping)
+    meant = _somebody_elses(name)
+    if meant is not None:
+        raise ConfigError(
+            f"there is no env {name!r}; {meant} would be {LIBRARIES[library_of(meant)][0].split('_')[0]}'s"
+        )
     if ":" not in name or name.startswith(":"):
         return TaskSource(make_task(name), wrapping)
     found = load_named(name)

@@ -214,10 +214,14 @@ def checked(env: object, wanted: Wanted) -> Environment:
 
 @dataclass(frozen=True)
 class FunctionSource:
-    """Of a user's function that makes envs: `make_env(num_envs)`; also `device`, `seed`, `episode_length`, if it takes them."""
+    """Of a user's function that makes envs: `make_env(num_envs)`; also `device`, `seed`, `episode_length`, if it takes them.
+
+    understood:  the source of an object that it returns, `finding.source_of`
+    """
 
     function: Callable[..., object]
-    wrapping: Wrapping = AS_USUAL
+    wrapping: Wrapping
+    understood: Callable[..., Source]
     simulated, repeats, packages, task, episode_length = False, False, (), None, None
 
     @property
@@ -244,8 +248,21 @@ class FunctionSource:
                 f"{self.name}({', '.join(parameters)}) does not take num_envs; def {self.name}(num_envs, device, seed) "
                 "would work"
             )
+        needed = [
+            name
+            for name, each in parameters.items()
+            if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
+        unknown = [name for name in needed if name not in known]
+        if unknown:
+            raise EnvironmentMisfit(
+                f"{self.name}({', '.join(parameters)}) needs {', '.join(unknown)}, but is called with {', '.join(known)} only; "
+                "a default would work"
+            )
         made = self.function(**{name: value for name, value in known.items() if name in parameters})
-        return _as_given(made, self.wrapping, wanted)
+        if made is None:
+            raise EnvironmentMisfit(f"{self.name} returns None, but must return the envs that it has made")
+        return self.understood(made, f"what {self.name} returns", self.wrapping).make(wanted)
 
 
 def _as_given(env: object, wrapping: Wrapping, wanted: Wanted) -> Environment:
