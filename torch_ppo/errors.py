@@ -44,7 +44,7 @@ def _current_folder_is_gone() -> bool:
     return False
 
 
-def _is_of_memory(error: Exception) -> bool:
+def is_of_memory(error: Exception) -> bool:
     """Whether it is Python's, or what torch says of the CPU's or a CUDA device's memory."""
     said = str(error)
     return isinstance(error, MemoryError) or "can't allocate memory" in said or "CUDA out of memory" in said
@@ -89,7 +89,7 @@ def user_errors() -> Iterator[None]:
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
+        if not is_of_memory(error):
             raise
         reason = str(error).strip().partition("\n")[0]
         print(f"error: not enough memory, fewer envs or smaller networks may fit: {reason}", file=sys.stderr)

@@ -25,7 +25,7 @@ from torch_ppo.exporting.reading import Act, format_of, read
 from torch_ppo.exporting.sim_to_sim import Perturbation, Player, perturbations
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
-from torch_ppo.running.environment import locate_task
+from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.simulation.env import Env
@@ -80,8 +80,9 @@ class Evaluation:
     def __repr__(self) -> str:
         n, length = len(self.returns), self.lengths.to(torch.float32).mean().item()
         success = "" if self.success is None else f", success {self.success_rate:.0%}"
-        error = f"{self.standard_error:.2g}" if n > 1 else "-"
         digits = 1 if abs(self.mean) >= 10 else 3
+        few = f"{self.standard_error:.2g}"  # digits, of a small one; a large one would be 1.2e+02
+        error = "-" if n == 1 else few if self.standard_error < 10 else f"{self.standard_error:.0f}"
         return (
             f"{self.env}: return {self.mean:.{digits}f} ± {self.std:.{digits}f} "
             f"(standard error {error}), "
@@ -175,8 +176,7 @@ def sim_to_sim(
     perturbation: Perturbation | None = None,
 ) -> Evaluation:
     """`evaluate` in one world of plain C MuJoCo, by the policy's contract alone; see `exporting.sim_to_sim`."""
-    act, contract, place = _with_contract(path, checkpoint, deterministic)
-    task = env or place
+    act, contract, task = _with_contract(path, checkpoint, deterministic, env)
     if task is None:
         raise ConfigError("the task is not known; --env names it")
     name = canonical_name(task) if isinstance(task, str) else type(task).__name__
@@ -192,8 +192,10 @@ def sim_to_sim(
     return Evaluation(name, returns, lengths.int(), metrics, success)
 
 
-def _with_contract(path: Path, checkpoint: str, deterministic: bool) -> tuple[Act, Contract, str | None]:
-    """What acts, its contract, and the name of the task, from an exported file, a run folder or a checkpoint."""
+def _with_contract(
+    path: Path, checkpoint: str, deterministic: bool, env: Task | str | None
+) -> tuple[Act, Contract, Task | str | None]:
+    """What acts, its contract, and the task: `env`, or what an exported file, a run folder or a checkpoint names."""
     path = find_policy(path)
     if format_of(path) is not None:
         act, contract = read(path)
@@ -203,15 +205,16 @@ def _with_contract(path: Path, checkpoint: str, deterministic: bool) -> tuple[Ac
                 f"{path} is {'' if deterministic else 'not '}stochastic; --stochastic says what is wanted"
             )
         name = contract["task"]["name"]
-        return act, contract, name if name and ":" not in name else None
+        return act, contract, env or (name if name and ":" not in name else None)
     source = find_checkpoint(path, checkpoint)
     saved = load_checkpoint(source)
     agent, config = agent_from_checkpoint(saved), config_of(saved)
     policy = deployed(agent, stochastic=not deterministic)
     contract = make_contract(agent, policy, Known(config, controls=saved.get("controls")))
     folder = source.parent.parent if source.parent.name == "checkpoints" else source.parent
-    place = locate_task(folder, config.env, trusted=False, remedy="--env {name}")[0] if config.env else None
-    return policy, contract, place
+    if env is None and config.env:
+        env, _ = locate_task(folder, config.env, trusted=False, remedy='env="{name}"')
+    return policy, contract, env
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,6 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
         raise ConfigError("--perturb plays in one world of C MuJoCo; leave num_envs, physics and device out")
     tries = list(perturbations(perturb))
     width = max(len(name) for name, _ in tries)
-    print(f"{'':{width}}  {'return':>9}  {'± error':>8}  {'length':>7}  of the first")
     first = None
     for name, perturbation in tries:
         result = sim_to_sim(
@@ -261,7 +263,9 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
             episode_length=arguments.episode_length,
             perturbation=perturbation,
         )
-        first = result.mean if first is None else first
+        if first is None:
+            first = result.mean
+            print(f"{'':{width}}  {'return':>9}  {'± error':>8}  {'length':>7}  of the first")
         share = f"{result.mean / first:.0%}" if first > 0 else "-"
         length = result.lengths.float().mean().item()
         print(f"{name:{width}}  {result.mean:9.4g}  {result.standard_error:8.2g}  {length:7.0f}  {share}", flush=True)
@@ -273,10 +277,13 @@ def main() -> None:
         arguments = tyro.cli(EvaluateArguments, prog=called("evaluate"))
         options = dict(vars(arguments))
         perturb = options.pop("perturb")
-        if perturb is not None:
-            print_robustness(arguments, perturb)
-            return
-        result = evaluate(options.pop("run"), deterministic=not options.pop("stochastic"), **options)
+        try:
+            if perturb is not None:
+                print_robustness(arguments, perturb)
+                return
+            result = evaluate(options.pop("run"), deterministic=not options.pop("stochastic"), **options)
+        except UntrustedError as error:
+            raise error.said_with("--env {name}") from None
         print(result)
         width = max(map(len, result.metrics), default=0)
         for name, values in result.metrics.items():

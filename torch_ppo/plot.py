@@ -173,7 +173,8 @@ def make_report(run: Run, arguments: PlotArguments) -> Report:
     if arguments.frame:
         frames, note = frames_of(run, arguments.trust)
     return Report(
-        title=arguments.title or f"{settings.get('env', 'run')}, seed {settings.get('seed', 'unknown')}",
+        title=arguments.title
+        or f"{Path(str(settings.get('env', 'run'))).name}, seed {settings.get('seed', 'unknown')}",
         summary=(
             str(run.folder),
             f"best return {best:,.1f} at {best_step:,} env steps; last {curve[-1][1]:,.1f} at {curve[-1][0]:,}"
@@ -205,7 +206,7 @@ def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...]
     # Imported here, because a simulation takes seconds to import.
     from torch_ppo.episodes import rollout
     from torch_ppo.pictures import render
-    from torch_ppo.running.environment import locate_task
+    from torch_ppo.running.environment import UntrustedError, locate_task
 
     env = str(run.settings["env"]) if run.settings and run.settings.get("env") else ""
     if not env or not (run.folder / "checkpoints").is_dir():
@@ -218,6 +219,8 @@ def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...]
         shown = ("qpos", "qvel", "time", "mocap_pos", "mocap_quat", "markers")
         there = {name: value[rows] for name in shown if (value := getattr(taken, name)) is not None}
         frames = render(replace(taken, **there), frames_per_second=1 / taken.seconds_per_step)
+    except UntrustedError as error:
+        return (), f"no picture of the policy: {error.said_with('--trust')}"
     except UserError as error:
         return (), f"no picture of the policy: {error}"
     captions = ("best policy, at the start", f"after {last * taken.seconds_per_step:.1f} s")

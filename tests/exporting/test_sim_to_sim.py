@@ -27,7 +27,7 @@ CASES = {
 
 def make_run(folder, env, **settings):
     """A run folder with an untrained policy in cart-pole or another task, and its file."""
-    settings = {**CASES[env], **settings}
+    settings = {**CASES.get(env, {}), **settings}
     config = Config(
         env=env, num_timesteps=1, policy_hidden_layer_sizes=(8,), run_evals=False, device="cpu", seed=1, **settings
     )
@@ -127,6 +127,20 @@ def test_table(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:4]] == ["as trained", "mass 0.5", "mass 0.75"]
     assert len(lines) == 1 + 1 + 5 + 2 + 4 and lines[1].endswith("100%")
+
+
+def test_a_task_of_its_own(tmp_path, monkeypatch, capsys):
+    """It is loaded with --env and only then, from a run's folder as well; a table begins when there is a line for it."""
+    file = tmp_path / "my bot" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("from torch_ppo.envs.cartpole import Cartpole\n\n\nclass Mine(Cartpole):\n    pass\n")
+    make_run(tmp_path / "run", f"{file}:Mine", episode_length=20)
+    for asked in (["--perturb", "mass=1"], ["--physics", "mujoco"], []):
+        assert run_program(monkeypatch, tmp_path / "run", "--episodes", 1, *asked) == 2
+        out, error = capsys.readouterr()
+        assert out == "" and error.endswith(f"--env '{file}:Mine' allows it\n")
+        assert run_program(monkeypatch, tmp_path / "run", "--episodes", 1, "--env", f"{file}:Mine", *asked) == 0
+        assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Mistakes in a task show before training: one line with the task, the method, what was found, what is expected."""
 
+import functools
+import json
 import math
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 from torch_ppo.simulation.task import Task, TaskError, observation_parts
 
 
@@ -39,6 +42,10 @@ def return_controls(self, physics, memory, action):
 
 def global_random(self, physics, memory, generator):
     physics.qpos.copy_(torch.rand_like(physics.qpos))
+
+
+def no_memory(self, physics, memory, generator):
+    raise MemoryError
 
 
 def with_memory(self, num_envs, device):
@@ -133,6 +140,17 @@ def rebind_new(self, physics, memory, action):
             r"puts another tensor in the place of memory\['x'\]; .* memory\['x'\].copy_\(x\) writes into it",
         ),
         ({"after_step": rebind_new}, r"adds memory\['y'\]; make_memory makes all of it"),
+        (
+            rewarding(lambda r: r if r > 0 else -r),
+            r"Mine raises RuntimeError: Boolean .* torch.where\(condition, a, b\)",
+        ),
+        (observing(lambda x: x["angle"]), r"Mine raises IndexError: .* \(.*test_dry_step.py:[0-9]+, .*x\[.angle.\]"),
+        ({"start": lambda self, physics, memory: None}, "Mine raises TypeError: .* takes 3 positional arguments but 4"),
+        ({"make_memory": lambda self, num_envs: {}}, "Mine raises TypeError: .* takes 2 positional arguments but 3"),
+        (
+            {"make_spec": lambda self: self.mjcf.spec},
+            "Mine raises AttributeError: .*no attribute 'spec' .*test_dry_step",
+        ),
         ({"control_dt": math.nan}, "Mine.control_dt is nan, but must be seconds"),
         ({"control_dt": None}, "Mine.control_dt is None, but must be seconds"),
         ({"control_dt": -0.01}, "control_dt = -0.01 s is not a multiple"),
@@ -142,6 +160,15 @@ def test_one_line(methods, words):
     with pytest.raises(ValueError, match=words) as error:
         make_env(mine(**methods))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_no_mistake_of_the_task_stays_as_it_is(monkeypatch):
+    """An error inside of the engine keeps its traceback, and so does a full memory, which the programs tell of."""
+    with monkeypatch.context() as patch, pytest.raises(json.JSONDecodeError):
+        patch.setattr(MujocoPhysics, "forward", functools.partial(json.loads, "no JSON"))
+        make_env(mine())
+    with pytest.raises(MemoryError):
+        make_env(mine(start=no_memory))
 
 
 def test_names_of_another_observation_are_no_mistake():

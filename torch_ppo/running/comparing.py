@@ -171,9 +171,7 @@ def table_of(groups: Sequence[Group]) -> list[list[str]]:
 
 def text_table(groups: Sequence[Group], *, width: int | None = None, most: int | None = None) -> list[str]:
     """`table_of` as lines; turned, a row for each group, if it is wider than `width`. Without what does not fit."""
-    rows = [
-        [cell if len(cell) <= MOST_WIDTH else f"{cell[: MOST_WIDTH - 2]}.." for cell in row] for row in table_of(groups)
-    ]
+    rows = [[_shortened(cell) for cell in row] for row in table_of(groups)]
     lines, left_out = _aligned(rows), max(0, len(rows) - (most or len(rows)))
     if width is not None and max(map(len, lines)) > width:
         columns = [*zip(*rows, strict=True)]
@@ -184,6 +182,13 @@ def text_table(groups: Sequence[Group], *, width: int | None = None, most: int |
         left_out = len(rows) - len(columns[0])
     told = [f"and {left_out} more settings"] if left_out else []
     return [*lines[:most], *told]
+
+
+def _shortened(cell: str) -> str:
+    """A cell of at most `MOST_WIDTH` characters: of a path its end, which tells more, else the beginning."""
+    if len(cell) <= MOST_WIDTH:
+        return cell
+    return f"..{cell[2 - MOST_WIDTH :]}" if os.sep in cell else f"{cell[: MOST_WIDTH - 2]}.."
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -27,6 +28,21 @@ GIT_SECONDS = 20
 Record = dict[str, object]
 
 
+class UntrustedError(ConfigError):
+    """A task of its own that only a file names: loading it would run code that nobody has asked for."""
+
+    def __init__(self, name: str, source: str, remedy: str) -> None:
+        self.name, self.source = name, source
+        shown = shlex.quote(name) if remedy.startswith("--") else name
+        super().__init__(
+            f"{source} names a task of its own, {name}, whose code would run; {remedy.format(name=shown)} allows it"
+        )
+
+    def said_with(self, remedy: str) -> "UntrustedError":
+        """The same in the words of another caller, whose `remedy` allows it."""
+        return UntrustedError(self.name, self.source, remedy)
+
+
 def _read(folder: Path) -> Record:
     """environment.json; empty if there is none, or none that can be read (an older run, or somebody's edit)."""
     file = folder / "environment.json"
@@ -40,7 +56,7 @@ def _read(folder: Path) -> Record:
 def locate_task(folder: Path, env: str, *, trusted: bool, remedy: str = "--trust") -> tuple[str, list[str]]:
     """The name by which to load the task of a run, which is a copy if it is gone from where it was; lines to say so.
 
-    ConfigError if that would run code that only a file names, unless it is `trusted`; `remedy` allows it.
+    UntrustedError if that would run code that only a file names, unless it is `trusted`; `remedy` allows it.
     """
     task = _read(folder).get("task")
     known = isinstance(task, dict) and all(isinstance(task.get(place), str) for place in ("root", "base"))
@@ -50,10 +66,9 @@ def locate_task(folder: Path, env: str, *, trusted: bool, remedy: str = "--trust
 
 
 def check_trusted(name: str, source: str, *, trusted: bool, remedy: str = "--trust") -> None:
-    """ConfigError if loading the task `name`, of which `source` tells, would run code that nobody has asked for."""
+    """UntrustedError if loading the task `name`, of which `source` tells, would run code that nobody has asked for."""
     if runs_own_code(name) and not trusted:
-        remedy = remedy.format(name=name)
-        raise ConfigError(f"{source} names a task of its own, {name}, whose code would run; {remedy} allows it")
+        raise UntrustedError(name, source, remedy)
 
 
 def remember(folder: Path, env: str, source: Source) -> list[str]:

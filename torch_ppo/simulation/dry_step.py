@@ -5,6 +5,8 @@ what was found, and what was expected.
 """
 
 import math
+import sys
+import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_ppo.errors import UserError, is_of_memory
 from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.physics import Physics, PhysicsError
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
@@ -141,7 +144,7 @@ def dry_step(
     own = torch.Generator(generator.device)
     own.set_state(generator.get_state())
     action = torch.zeros(num_envs, action_dim, device=physics.device)
-    with _writing_in_place(physics, fail), _no_other_random_numbers(fail):
+    with raising_one_line(task), _writing_in_place(physics, fail), _no_other_random_numbers(fail):
         task.start(physics, memory, own)
         task.each_episode(memory, own)
         if task.apply(physics, memory, action) is not None:
@@ -200,6 +203,32 @@ def dry_step(
     if has_success and "success_rate" in names:
         fail("reward", "returns a metric 'success_rate', but that is what success is reported as")
     return Found(as_observation(observed), isinstance(observed, Tensor), tuple(names), has_success)
+
+
+@contextmanager
+def raising_one_line(task: Task) -> Iterator[None]:
+    """What a method of the task raises becomes a TaskError, with the line of the task's own file where it stands.
+
+    What comes from elsewhere goes on as it is: it is no mistake of the task.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        modules = {sys.modules.get(each.__module__) for each in type(task).__mro__ if each not in (Task, object)}
+        files = {getattr(module, "__file__", None) for module in modules}
+        own = [frame for frame in frames if frame.filename in files]
+        in_the_call = len(frames) == 2  # ours and the caller's: a method has other arguments than it gets
+        if isinstance(error, OSError) or is_of_memory(error) or not (own or in_the_call):
+            raise
+        hint = place = ""
+        if "Boolean value of Tensor" in str(error):
+            hint = "; a method acts on all envs at once, and torch.where(condition, a, b) would choose in each"
+        if own:
+            place = f" ({own[-1].filename}:{own[-1].lineno}, {own[-1].name}: {own[-1].line})"
+        raise TaskError(f"{type(task).__name__} raises {type(error).__name__}: {error}{hint}{place}") from error
 
 
 @contextmanager

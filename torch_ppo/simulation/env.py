@@ -22,6 +22,7 @@ from torch_ppo.simulation.dry_step import (
     check_attributes,
     check_memory,
     dry_step,
+    raising_one_line,
     substeps_per_control,
 )
 from torch_ppo.simulation.episode_models import EpisodeModels
@@ -111,20 +112,24 @@ class Env:
         self.random_episode_phase = random_episode_phase
         views = seen_views(task.views, vision=vision, view_size=view_size)
         engine = "warp" if views and engine == "auto" else engine  # C MuJoCo needs OpenGL to draw
-        self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
+        with raising_one_line(task):
+            self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
         if views:
             self.physics.set_views(views)
         self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if views else {}
         if deterministic:
             self.physics.make_deterministic()
         if randomization_fn is not None:
-            self.physics.set_model_fields(randomization_fn(self.physics, generator))
+            with raising_one_line(task):
+                fields = randomization_fn(self.physics, generator)
+            self.physics.set_model_fields(fields)
         has_models = randomize_episode and type(task).randomize_episode is not Task.randomize_episode
         self.models = EpisodeModels(task.randomize_episode, self.physics, generator) if has_models else None
         self.num_substeps = substeps_per_control(task, self.physics.model.opt.timestep)
         self._has_each_substep = type(task).each_substep is not Task.each_substep
-        self.action_dim = task.action_dim(self.physics)
-        self.memory = task.make_memory(num_envs, device)
+        with raising_one_line(task):
+            self.action_dim = task.action_dim(self.physics)
+            self.memory = task.make_memory(num_envs, device)
         check_memory(task, self.memory, num_envs)
         if task.num_random:
             self.memory["random"] = torch.zeros(num_envs, task.num_random, device=device)
