@@ -7,12 +7,12 @@ import torch
 
 import torch_ppo
 from tests.helpers.toy import ToyTask
-from torch_ppo import play
 from torch_ppo.errors import UserError
 from torch_ppo.learning.agent import make_agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, to_toml
+from torch_ppo.watching import player
 
 SMALL = {"policy_hidden_layer_sizes": (8,), "value_hidden_layer_sizes": (8,), "normalize_observations": True}
 LATE = {"history": 3, "action_delay": (1, 2)}
@@ -76,10 +76,9 @@ def test_rollout_shows_the_stacks_that_the_policy_saw(trained):
 
 
 def test_play_has_them_too(trained, monkeypatch, tmp_path, capsys):
-    arguments = play.PlayArguments(run=trained[0], env="cartpole", steps=5)
-    played = play.make_player(arguments)
+    played = player.make_player(player.PlayArguments(run=trained[0], env="cartpole", steps=5))
     assert played.env.frames == {"state": 3} and (played.env.delay.low, played.env.delay.high) == (1, 2)
-    for _ in play.play(played, 5):
+    for _ in player.play(played, 5):
         pass
     assert "return" in capsys.readouterr().out
 
