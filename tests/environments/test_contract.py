@@ -266,12 +266,29 @@ def makes_half(num_envs):
     return torch.nn.Identity
 
 
+def makes_a_task(num_envs):
+    return ToyTask()
+
+
+ONE = Counting()
+
+
+def makes_the_same(num_envs):
+    return ONE
+
+
+def needs_more_to_wrap(env):
+    raise AssertionError("is not called")
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
         (needs_more, r"needs_more\(num_envs, level\) needs level, but is called with num_envs, device, seed"),
         (makes_nothing, "makes_nothing returns None"),
         (makes_half, "what makes_half returns is <class"),
+        (makes_a_task, "makes_a_task returns .*, a task of which Env makes envs; give the task itself"),
+        (makes_the_same, "makes_the_same returns the same Counting again"),
     ],
 )
 def test_a_function_that_makes_no_envs(function, words):
@@ -295,3 +312,13 @@ def test_names_of_other_libraries_without_our_prefix(name, words):
 def test_what_needs_our_own_simulation_says_so():
     with pytest.raises(ConfigError, match="gym:Pendulum-v1 is not simulated here"):
         simulated_task("gym:Pendulum-v1")
+
+
+def test_how_wrap_env_fn_is_called():
+    with pytest.raises(ConfigError, match=r"is called as wrap_env_fn\(env, episode_length=.*unexpected keyword"):
+        torch_ppo.train(ToyTask(), wrap_env_fn=needs_more_to_wrap, **SMALL)
+
+
+def test_the_same_object_is_not_evaluated_in():
+    with pytest.raises(ConfigError, match="eval_env is the same object"):
+        torch_ppo.train(ONE, eval_env=ONE, **SMALL)

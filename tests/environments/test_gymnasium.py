@@ -270,3 +270,19 @@ def test_a_policy_is_exported_with_what_is_known(tmp_path):
     _, contract = torchscript.read(tmp_path / "policy.pt")
     assert contract["joints"] is None
     assert contract["action"]["actuators"][0]["control_range"] == [-0.5, 1.5]
+
+
+def test_envs_are_not_evaluated_in_while_they_train():
+    """An evaluation would end the episodes under way, and show other ones than a run's own."""
+    envs = makes_vector(4)
+    for eval_env, given in ((None, "None"), (envs, "the same object")):
+        with pytest.raises(
+            ConfigError, match=f"eval_env is {given}, but the environment gym:test/Walk-v0 cannot also be"
+        ):
+            torch_ppo.train(envs, eval_env=eval_env, **SMALL)
+    torch_ppo.train(envs, run_evals=False, **SMALL)
+
+
+def test_the_time_limit_of_envs_that_there_are_is_their_own():
+    with pytest.raises(ConfigError, match="episode_length is 5, but gym:test/Walk-v0 has 12 of its own; leave it out"):
+        torch_ppo.train(makes_vector(4), eval_env=makes_vector(4), episode_length=5, **SMALL)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +65,9 @@ def test_settings_of_its_run_hold():
     policy = load_policy("walker_walk")
     assert policy.config.action_repeat == 2 and policy.config.env == "walker_walk"
     assert policy(torch.zeros(3, 24)).shape == (3, 6)
+
+
+def test_arrays_of_float64_are_seen_as_tensors():
+    """As Gymnasium's environments give them."""
+    policy = load_policy("cartpole")
+    assert torch.equal(policy(np.full((2, 5), 0.5)), policy(torch.full((2, 5), 0.5)))

@@ -357,6 +357,7 @@ def test_rays_of_their_own_have_one_sample():
 
 MISTAKES = {
     "camera": ({"camera": "fornt"}, ["'fornt'", "'front'"]),
+    "camera's number": ({"camera": 0}, ["camera = 0", "front"]),
     "size": ({"height": 0}, ["height = 0", "64"]),
     "kind": ({"kind": "grey"}, ["'grey'", "gray"]),
     "range": ({"depth_range": (2.0, 1.0)}, ["depth_range = (2.0, 1.0)"]),

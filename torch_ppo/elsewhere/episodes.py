@@ -3,7 +3,7 @@
 import torch
 
 from torch_ppo.environments.contract import Environment, EnvironmentMisfit, lacking
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.running.acting import EnvSettings, env_and_generator
 from torch_ppo.running.generators import make_generators
 from torch_ppo.simulation.task import Task
@@ -24,9 +24,14 @@ class Episodes:
                 f"environment is a {type(environment).__name__}, which is made already and cannot be seeded; a task or "
                 "its name would work"
             )
+        unknown = [name for name in settings if name not in EnvSettings.__annotations__]
+        if unknown:
+            raise ConfigError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], EnvSettings.__annotations__)}")
         env, self._generator = env_and_generator(
             environment, STREAM, {**settings, "num_envs": num_envs}, keep_final=True
         )
+        if not env.observation:
+            raise ConfigError(f"{env.name} observes nothing with vision = {settings.get('vision')}; True would work")
         if not env.final_observation:
             raise EnvironmentMisfit(
                 f"{env.name} does not say what is observed when an episode ends, which Gymnasium's final_obs is; an "

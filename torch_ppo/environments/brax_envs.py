@@ -27,6 +27,7 @@ class BraxSource:
     id: str
     wrapping: Wrapping = AS_USUAL
     simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), 1000
+    already = None
 
     def __post_init__(self) -> None:
         if self.id not in brax_envs._envs:
@@ -57,6 +58,7 @@ class PlaygroundSource:
     id: str
     wrapping: Wrapping = AS_USUAL
     simulated, repeats, task, code, packages = False, True, None, None, ("playground", "mujoco-mjx", "brax", "jax")
+    already = None
 
     def __post_init__(self) -> None:
         from mujoco_playground import registry
@@ -120,6 +122,7 @@ class JaxSource:
     env: Any
     wrapping: Wrapping = AS_USUAL
     simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), None
+    already = None
 
     @property
     def name(self) -> str:

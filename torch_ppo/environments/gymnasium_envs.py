@@ -35,7 +35,7 @@ class GymnasiumSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
-    simulated, repeats, task, code, packages = False, True, None, None, ("gymnasium",)
+    simulated, repeats, task, code, packages, already = False, True, None, None, ("gymnasium",), None
 
     def __post_init__(self) -> None:
         if self.wrapping.randomization_fn is not None:
@@ -295,7 +295,6 @@ class VectorSource:
     env: VectorEnv
     wrapping: Wrapping = AS_USUAL
     simulated, repeats, task, code, packages = False, False, None, None, ("gymnasium",)
-    episode_length = None
 
     @property
     def name(self) -> str:
@@ -303,11 +302,21 @@ class VectorSource:
         spec = getattr(self.env, "spec", None)
         return f"gym:{spec.id}" if spec is not None else type(self.env).__name__
 
+    @property
+    def already(self) -> VectorEnv:
+        """The envs."""
+        return self.env
+
+    @property
+    def episode_length(self) -> int | None:
+        """Of the time limit that they were made with, where they say so."""
+        return getattr(getattr(self.env, "spec", None), "max_episode_steps", None)
+
     def make(self, wanted: Wanted) -> Environment:
         """The envs."""
         if self.wrapping.wrap_env_fn is not None or self.wrapping.randomization_fn is not None:
             raise EnvironmentMisfit(f"{self.name} is there already: leave out wrap_env_fn and randomization_fn")
-        return checked(Vector(self.env, self.name, wanted), wanted)
+        return checked(Vector(self.env, self.name, self.episode_length, wanted), wanted)
 
 
 class Vector:
@@ -315,7 +324,7 @@ class Vector:
 
     action_repeat = 1
 
-    def __init__(self, env: VectorEnv, name: str, wanted: Wanted) -> None:
+    def __init__(self, env: VectorEnv, name: str, own_length: int | None, wanted: Wanted) -> None:
         self.env, self.name, self.num_envs, self._new_seed = env, name, env.num_envs, wanted.new_seed
         _check_spaces(env.single_observation_space, env.single_action_space, name)
         self._mode = env.metadata.get("autoreset_mode")
@@ -325,7 +334,7 @@ class Vector:
                 f"{name} has autoreset_mode {mode}, in which the step after an end is none; "
                 "autoreset_mode=AutoresetMode.SAME_STEP would work"
             )
-        length = wanted.config.episode_length or getattr(env.spec, "max_episode_steps", None)
+        length = own_length or wanted.config.episode_length
         if length is None:
             raise EnvironmentMisfit(
                 f"{name} does not say how long an episode can be; episode_length = 1000, say, would"

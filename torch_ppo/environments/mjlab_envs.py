@@ -32,6 +32,7 @@ class MjlabSource:
     id: str
     wrapping: Wrapping = AS_USUAL
     simulated, repeats, task, code, packages = False, False, None, None, ("mjlab", "rsl-rl-lib")
+    already = None
     episode_length = None  # its configuration has seconds, which the env turns into steps
 
     def __post_init__(self) -> None:

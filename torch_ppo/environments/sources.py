@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -71,6 +71,7 @@ class Source(Protocol):
     task:            that of our own kind, or None
     code:            whose module's files are kept with a run, or None
     packages:        whose versions are
+    already:         the envs themselves where they are there already, and so for one use only; None where it makes them
     """
 
     name: str
@@ -80,6 +81,7 @@ class Source(Protocol):
     task: Task | None
     code: object | None
     packages: tuple[str, ...]
+    already: object | None
 
     def make(self, wanted: Wanted) -> Environment:
         """New envs, in their first episodes."""
@@ -154,7 +156,7 @@ class TaskSource:
 
     task: Task
     wrapping: Wrapping = AS_USUAL
-    simulated, repeats, packages = True, True, ()
+    simulated, repeats, packages, already = True, True, (), None
 
     def __post_init__(self) -> None:
         if not self.wrapping.wrap_env:
@@ -193,6 +195,14 @@ class TaskSource:
 
 def wrapped(env: object, wrap_env_fn: WrapFn, wanted: Wanted, rules: dict[str, Any]) -> Environment:
     """What a user's `wrap_env_fn` makes, with everything of the contract. EnvironmentMisfit if it is too little."""
+    try:
+        inspect.signature(wrap_env_fn).bind(env, **rules)
+    except TypeError as error:
+        raise EnvironmentMisfit(
+            f"wrap_env_fn is called as wrap_env_fn(env, {', '.join(f'{name}=...' for name in rules)}), but {error}"
+        ) from None
+    except ValueError:  # of a function that does not tell
+        pass
     made = wrap_env_fn(env, **rules)
     if made is None:
         raise EnvironmentMisfit("wrap_env_fn returns None, but must return the environment that it has wrapped")
@@ -217,12 +227,14 @@ class FunctionSource:
     """Of a user's function that makes envs: `make_env(num_envs)`; also `device`, `seed`, `episode_length`, if it takes them.
 
     understood:  the source of an object that it returns, `finding.source_of`
+    earlier:     the envs that it has returned so far
     """
 
     function: Callable[..., object]
     wrapping: Wrapping
     understood: Callable[..., Source]
-    simulated, repeats, packages, task, episode_length = False, False, (), None, None
+    earlier: list[object] = field(default_factory=list)
+    simulated, repeats, packages, task, episode_length, already = False, False, (), None, None, None
 
     @property
     def name(self) -> str:
@@ -262,7 +274,18 @@ class FunctionSource:
         made = self.function(**{name: value for name, value in known.items() if name in parameters})
         if made is None:
             raise EnvironmentMisfit(f"{self.name} returns None, but must return the envs that it has made")
-        return self.understood(made, f"what {self.name} returns", self.wrapping).make(wanted)
+        source = self.understood(made, f"what {self.name} returns", self.wrapping)
+        if source.simulated:
+            raise EnvironmentMisfit(
+                f"{self.name} returns {made!r}, a task of which Env makes envs; give the task itself"
+            )
+        if source.already is not None and any(source.already is other for other in self.earlier):
+            raise EnvironmentMisfit(
+                f"{self.name} returns the same {type(made).__name__} again, for training and for evaluation; "
+                "it must make new envs at each call"
+            )
+        self.earlier.append(source.already)
+        return source.make(wanted)
 
 
 def _as_given(env: object, wrapping: Wrapping, wanted: Wanted) -> Environment:
@@ -286,6 +309,11 @@ class ObjectSource:
     def name(self) -> str:
         """The env's own name, or its class."""
         return getattr(self.env, "name", type(self.env).__name__)
+
+    @property
+    def already(self) -> Environment:
+        """The envs."""
+        return self.env
 
     @property
     def episode_length(self) -> int:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 
 from torch_ppo.environments.finding import source_of
-from torch_ppo.environments.sources import ObjectSource, Source, Wrapping
+from torch_ppo.environments.sources import Source, Wrapping
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.formulas.pixels import make_ppo_networks_vision
@@ -82,9 +82,11 @@ def checked_arguments(
     _check_wrapping(wrapping)
     source = source_of(environment, "environment", wrapping)
     eval_source = None if eval_env is None else source_of(eval_env, "eval_env", wrapping)
-    if eval_source is None and isinstance(source, ObjectSource) and settings.get("run_evals", True):
+    same = eval_source is None or eval_source.already is source.already
+    if source.already is not None and same and settings.get("run_evals", True):
+        given = "None" if eval_source is None else "the same object"
         raise ConfigError(
-            f"eval_env is None, but the environment {source.name} cannot also be the one that is evaluated in; eval_env = "
+            f"eval_env is {given}, but the environment {source.name} cannot also be the one that is evaluated in; eval_env = "
             "another one, or run_evals = False, would work"
         )
     return source, eval_source, network_factory

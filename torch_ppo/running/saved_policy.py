@@ -69,6 +69,7 @@ class SavedPolicy:
                 return self.act(self._seen_with_pixels(observation), generator)
         if isinstance(observation, dict):
             observation = observation[self.key_in(observation)]
+        observation = torch.as_tensor(observation, dtype=torch.float32)  # arrays, too
         if self.observation_sizes is not None and observation.shape[-1:] != (self.observation_sizes[self.obs_key],):
             raise PolicyError(
                 f"{self.path} sees observations (..., {self.observation_sizes[self.obs_key]}), "

@@ -108,7 +108,7 @@ def _mistake(view: View, model: mujoco.MjModel) -> str | None:
     """What is wrong with a view, to follow "view 'front' has "."""
     cameras = [model.camera(i).name for i in range(model.ncam)]
     if view.camera not in cameras:
-        there = did_you_mean(view.camera, cameras) if cameras else ", nor any other; add one to its MJCF"
+        there = did_you_mean(str(view.camera), cameras) if cameras else ", nor any other; add one to its MJCF"
         return f"camera = {view.camera!r}, but the model has no such camera{there}"
     for field in ("height", "width"):
         pixels = getattr(view, field)
