@@ -43,7 +43,9 @@ def test_states_beyond_a_reset(action_repeat, timesteps, phase):
     lines = summary(config).splitlines()
     assert f"        resets  all envs start anew after every {between} of their 1,000 steps" in lines
     assert lines[-1].startswith("warning: all envs start anew")
-    assert doubts(dataclasses.replace(config, episode_length=between)) == []
+    whole = dataclasses.replace(config, episode_length=between)
+    assert doubts(whole) == []
+    assert f"all envs start anew after every {between} steps; an episode has {between}" in summary(whole)
     # The task's time limit is not known yet.
     unresolved = dataclasses.replace(config, episode_length=None)
     assert doubts(unresolved) == [] and f"after every {between} steps" in summary(unresolved)

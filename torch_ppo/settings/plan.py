@@ -43,8 +43,10 @@ def summary(config: Config, pixel_bytes: Mapping[str, int] = MappingProxyType({}
             f"{sum(pixel_bytes.values()) * transitions / 1e6:,.0f} MB"
         )
     if c.num_resets_per_eval:
-        of_episode = f" of their {c.episode_length:,}" if c.episode_length else ""
-        rows["resets"] = f"all envs start anew after every {steps_between_resets(c):,}{of_episode} steps"
+        between, length = steps_between_resets(c), c.episode_length
+        of_episode = f" of their {length:,} steps" if length and between < length else " steps"
+        whole = f"; an episode has {length:,}" if length and between >= length else ""
+        rows["resets"] = f"all envs start anew after every {between:,}{of_episode}{whole}"
     rows["evaluations"] = evaluations
     lines = [f"{name:>14}  {text}" for name, text in rows.items()]
     return "\n".join([*lines, *(f"warning: {text}" for text in doubts(c))])
