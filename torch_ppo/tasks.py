@@ -6,6 +6,7 @@ torch-ppo tasks --new my_robot.xml
 """
 
 import dataclasses
+import importlib.util
 import re
 import shlex
 import sys
@@ -97,7 +98,9 @@ def begin(arguments: TasksArguments) -> None:
     (task, configuration, test), name = write_starter(arguments.new, arguments.output)
     print(f"{task}\n{configuration}\n{test}\n\nnext:")
     env, configuration, test = (shlex.quote(str(word)) for word in (f"{task}:{name}", configuration, test))
-    print(f"  python -m pytest {test}")
+    print(
+        f"  python -m pytest {test}" + ("" if importlib.util.find_spec("pytest") else "   # after: pip install pytest")
+    )
     print(f"  python -m torch_ppo.train --env {env} --config {configuration}")
     print(f"  python -m torch_ppo.play --env {env} --policy random")
 

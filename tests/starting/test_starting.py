@@ -194,6 +194,14 @@ def test_forward_is_better_and_upside_down_is_worst(written):
     torch.testing.assert_close(reward, torch.tensor([0.5, 1.0, 0.0]))
 
 
+def test_tipping_over_ends_an_episode_at_any_height(written):
+    """A robot on wheels has its base at the axle, which is as high when it lies."""
+    env = env_of(written, "quadruped_home.xml", num_envs=3)
+    lean = torch.deg2rad(torch.tensor([0.0, 70.0, 75.0])) / 2
+    env.physics.qpos[:, 3:7] = torch.stack([lean.cos(), 0 * lean, lean.sin(), 0 * lean], dim=1)
+    assert env.task.terminated(env.physics, env.memory).tolist() == [False, False, True]
+
+
 def test_a_base_that_lies_on_its_side_at_home(written):
     """Upright is as the home pose has it: here the base's own z axis is level."""
     env = env_of(written, "random.xml")

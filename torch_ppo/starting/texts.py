@@ -49,6 +49,7 @@ def _constants(robot: Robot, scaled: bool) -> str:
             lines.append(f"START_HEIGHT = {robot.base.height!r}  # m, of the base: the robot just touches the floor")
         if robot.base.fallen is not None:
             lines.append(f"FALLEN = {robot.base.fallen!r}  # m, height of the base below which it has fallen")
+            lines.append("TIPPED = 0.3  # cosine of the base's lean below which it has fallen, too: at 73 degrees")
     else:
         lines.append("TOLERANCE = 0.3  # rad or m, error of the pose at which the reward is still 0.37")
         lines.append("LOST = 1.0  # rad or m, error of the pose at which the episode ends")
@@ -185,7 +186,7 @@ LEAN
 
 FALLEN = """
     def terminated(self, physics: Physics, memory: Memory) -> Tensor:
-        return HEIGHT < FALLEN
+        return (HEIGHT < FALLEN) | (self.uprightness(physics) < TIPPED)
 """
 
 
