@@ -95,13 +95,17 @@ def test_a_borrowed_configuration_leaves_the_time_limit_to_the_task(own, caplog)
     caplog.set_level("INFO", "torch_ppo")
     borrowed = ["--env", f"{own}:Mine", "--config", "cartpole_cpu"]
     assert parse_arguments(borrowed)[0].settings.episode_length is None
-    (note,) = (record.getMessage() for record in caplog.records)
+    note, repeat = (record.getMessage() for record in caplog.records)
+    assert repeat.startswith("note: action_repeat is 2, as cartpole_cpu has it for cartpole: each action is held for 2")
     assert note.startswith("note: episode_length is 77, the task's own; cartpole_cpu has 1,000 for cartpole")
+    caplog.clear()
+    borrowed += ["--action-repeat", "2"]
     assert parse_arguments([*borrowed, "--episode-length", "1000"])[0].settings.episode_length == 1000
     assert parse_arguments(["--env", "CartpoleBalance", "--config", "cartpole_cpu"])[0].settings.episode_length == 1000
     # Nothing to say where both agree.
-    assert parse_arguments(["--env", "cheetah_run", "--config", "cartpole_cpu"])[0].settings.episode_length is None
-    assert len(caplog.records) == 1
+    agreeing = ["--env", "cheetah_run", "--config", "cartpole_cpu", "--action-repeat", "1"]
+    assert parse_arguments(agreeing)[0].settings.episode_length is None
+    assert not caplog.records
 
 
 def test_list_of_tasks():

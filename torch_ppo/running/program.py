@@ -67,6 +67,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     values.setdefault("compile", torch.cuda.is_available())
     if given.env is not None:
         _keep_own_time_limit(values, given)
+        _tell_borrowed_action_repeat(values, given)
         _leave_out_settings_of_ours(values, given)
         values["env"] = given.env
     program = ProgramOptions(config=given.config, dialect=given.dialect)
@@ -95,7 +96,16 @@ ABOUT = "Train a task with PPO. Settings come from a configuration; options over
 def _program_options(words: Sequence[str]) -> argparse.Namespace:
     """What must be known before the other options."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--env", "--config", "--resume", "--dialect", "--num-envs", "--run-dir", "--episode-length"):
+    for flag in (
+        "--env",
+        "--config",
+        "--resume",
+        "--dialect",
+        "--num-envs",
+        "--run-dir",
+        "--episode-length",
+        "--action-repeat",
+    ):
         first.add_argument(flag)
     return first.parse_known_args(words)[0]
 
@@ -162,6 +172,18 @@ def _keep_own_time_limit(values: dict[str, object], given: argparse.Namespace) -
         log.info(
             f"note: episode_length is {own:,}, the task's own; {given.config} has {theirs:,} for {values['env']}, and "
             f"--episode-length {theirs} would choose that"
+        )
+
+
+def _tell_borrowed_action_repeat(values: dict[str, object], given: argparse.Namespace) -> None:
+    """A configuration that is borrowed from another task brings its action_repeat, which is seldom meant: a line."""
+    repeat = values.get("action_repeat", 1)
+    if repeat == 1 or given.action_repeat or canonical(str(values.get("env", ""))) in ("", given.env):
+        return
+    if source_of(given.env).repeats:
+        log.info(
+            f"note: action_repeat is {repeat}, as {given.config} has it for {values['env']}: each action is held for "
+            f"{repeat} env steps, and --action-repeat 1 would not do so"
         )
 
 
