@@ -18,8 +18,7 @@ import tyro
 
 from torch_ppo.command import called, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
-from torch_ppo.environments.finding import source_of
-from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.environments.finding import canonical, runs_own_code, source_of
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.importing.imported import TOLERANCE, ForeignError, Imported, agent_of, check_agent, checkpoint_of
 from torch_ppo.importing.reading import Given, read
@@ -31,7 +30,6 @@ from torch_ppo.running.folder import RunFolder
 from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
-from torch_ppo.simulation.scaling import to_plain
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,19 @@ def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, in
     if missing or live.action_dim != imported.action_dim:
         misfit = task_misfit((theirs, imported.action_dim), (sizes, live.action_dim), Path(env).name)
         raise ForeignError(f"it does not fit: {'; '.join(misfit)}")
-    scaling = live.scaling()
-    return sizes, None if scaling is None else to_plain(scaling, live.physics.model)
+    controls = live.controls()
+    if live.task is None and config.distribution_type == "normal" and controls is not None and not _as_it_is(controls):
+        low, high = controls["lower"], controls["upper"]
+        raise ForeignError(
+            f"its actions are those of {env} itself, from {low} to {high}, but policies here act there from -1 to 1; "
+            "a wrapper that rescales actions, as gymnasium.wrappers.RescaleAction, before its training would make them so"
+        )
+    return sizes, controls
+
+
+def _as_it_is(controls: Mapping[str, list]) -> bool:
+    """Whether an action reaches what it acts on as it is."""
+    return all(x == 0 for x in controls["offset"]) and all(x == 1 for x in controls["scale"])
 
 
 def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> None:
@@ -106,12 +115,12 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
     trainer:  whose it is, where the arguments do not say
     """
     given = settings_given(arguments)
-    env = canonical_name(arguments.env or str(given.get("env", "")))
-    if ":" in env and arguments.env is None:
+    env = canonical(arguments.env or str(given.get("env", "")))
+    if runs_own_code(env) and arguments.env is None:
         raise ConfigError(
             f"{arguments.config} names a task of its own, {env}, whose code would run; --env {env} allows it"
         )
-    task = make_task(env) if env else None
+    source = source_of(env) if env else None
     said = Given(given, arguments.activation, arguments.normalizer, arguments.trust)
     trainer, imported = read(arguments.checkpoint, arguments.trainer or trainer, said)
     config = config_of_import(imported, given, env)
@@ -129,8 +138,8 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
     folder.create(config)
     try:
         save_checkpoint(checkpoint, folder.checkpoints / "best.pt", folder.checkpoints / "last.pt")
-        if task is not None:
-            remember(folder.path, env, source_of(task))
+        if source is not None:
+            remember(folder.path, env, source)
     finally:
         folder.close()
     for note in imported.notes:

@@ -153,3 +153,26 @@ def test_to_brax_and_back(cleanrl, monkeypatch, capsys):
     assert back.env_steps == ours.env_steps
     with pytest.raises(UserError, match="there already"):
         brax.export_to_brax(__import__("pathlib").Path("ours"), __import__("pathlib").Path("written"))
+
+
+def test_into_an_environment_of_gymnasiums(tmp_path, monkeypatch, capsys):
+    """Whose actions reach it as they are; where they would be rescaled, the policy would do something else."""
+    gymnasium = pytest.importorskip("gymnasium")
+    monkeypatch.chdir(tmp_path)
+    agent = Agent(3)
+    torch.save(agent.state_dict(), "agent.pt")
+    says = refusal(monkeypatch, capsys, import_policy, "agent.pt theirs --env gym:Pendulum-v1")
+    assert "from [-2.0] to [2.0], but policies here act there from -1 to 1" in says
+
+    pendulum = gymnasium.envs.classic_control.PendulumEnv
+    gymnasium.register(
+        "test/Unit-v0",
+        lambda: gymnasium.wrappers.RescaleAction(pendulum(), -1.0, 1.0),
+        max_episode_steps=20,
+    )
+    try:
+        run(monkeypatch, import_policy, "agent.pt theirs --env gym:test/Unit-v0")
+        played = evaluate("theirs", episodes=2)
+    finally:
+        del gymnasium.registry["test/Unit-v0"]
+    assert (played.lengths == 20).all()

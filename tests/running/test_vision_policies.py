@@ -7,6 +7,7 @@ import torch_ppo
 from tests.helpers.ball import BallTask
 from torch_ppo.errors import UserError
 from torch_ppo.export import ExportArguments, export_from, export_policy
+from torch_ppo.exporting.contract import Known
 from torch_ppo.learning.policy import params_of, policy_maker
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
@@ -123,6 +124,19 @@ def test_episodes_of_the_task(runs, file):
     assert result.returns.shape == (3,) and result.returns.isfinite().all()
     with pytest.raises(PolicyError, match=r"front 24 x 24 x 3, state 1, but BallTask gives pixels/front 20 x 24 x 3"):
         torch_ppo.evaluate(folder / file, BallTask(height=20), episodes=3, physics="warp")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "seen", [{"history": 2}, {"history": 3, "history_obs_keys": ("state",)}, {"history": 2, "view_size": 16}]
+)
+def test_a_file_says_what_its_policy_sees(seen, tmp_path):
+    """Frames and sizes are those of its run, also where there is no run's folder beside it."""
+    state = make_state(BallTask(with_state=True), **seen)
+    export_policy(state.agent, tmp_path / "alone.pt", Known(state.config))
+    config = torch_ppo.load_policy(tmp_path / "alone.pt").config
+    assert {name: getattr(config, name) for name in seen} == seen
+    assert torch_ppo.evaluate(tmp_path / "alone.pt", BallTask(with_state=True), episodes=2).returns.isfinite().all()
 
 
 @pytest.mark.parametrize("shared_encoder", [False, True])

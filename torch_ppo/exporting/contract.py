@@ -134,7 +134,7 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
         },
         "output": {"name": policy.output_name, "shape": ["batch", action_dim], "type": "float32"},
         "observation": _vector(agent, policy, task if loaded else None),
-        **({"pixels": _pixels(agent, policy)} if agent.pixel_keys else {}),
+        **({"pixels": _pixels(agent, policy, config)} if agent.pixel_keys else {}),
         "action": {
             "size": action_dim,
             "output_is": "what the actuators get" if policy.controls is not None else "the policy's action",
@@ -176,13 +176,15 @@ def _vector(agent: Agent, policy: DeployedPolicy, task: Task | None) -> dict[str
     }
 
 
-def _pixels(agent: Agent, policy: DeployedPolicy) -> list[dict[str, Any]]:
+def _pixels(agent: Agent, policy: DeployedPolicy, config: Config) -> list[dict[str, Any]]:
     """The pictures that a policy sees, in the order of its inputs."""
     return [
         {
             "key": key,
             "input": name,
             **dict(zip(("height", "width", "channels"), agent.observation_sizes[key], strict=True)),
+            "view_size": config.view_size,  # None where that is the task's own
+            "history": config.history if key in (config.history_obs_keys or agent.pixel_keys) else 1,
             "values": "0 to 255, first row on top; of a stack the frames one after another in the channels, oldest first",
         }
         for key, name in zip(agent.pixel_keys, policy.input_names, strict=False)

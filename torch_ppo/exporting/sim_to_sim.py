@@ -78,7 +78,7 @@ class Player:
             )
         if contract.get("pixels"):
             raise ExportError(
-                "the policy sees pixels, which are not drawn here; evaluate without --sim-to-sim would work"
+                "the policy sees pixels, which are not drawn here; evaluate without --physics mujoco and --perturb would work"
             )
         self.act, self.contract, self.task, self.perturbation = act, contract, task, perturbation
         model = task.make_model()

@@ -12,7 +12,8 @@ VISION_HEAD = "head."  # what of a network follows its encoder of pixels
 
 def sizes_in_words(observation_sizes: Mapping[str, Size]) -> str:
     """Observations by key: `state 5, pixels/front 64 x 64 x 3`."""
-    return ", ".join(f"{key} {' x '.join(map(str, shape_of(size)))}" for key, size in observation_sizes.items())
+    each = [f"{key} {' x '.join(map(str, shape_of(size)))}" for key, size in observation_sizes.items()]
+    return ", ".join(each) or "no vector"  # of networks that see pixels, whose normalizer has none
 
 
 def actions_in_words(number: int) -> str:
@@ -98,6 +99,6 @@ def _first_difference(saved: Weights, live: Weights) -> str:
             break
     return (
         f"its networks are made otherwise: {name} is {there} in it and {here} here; distribution_type, noise_std_type, "
-        "state_dependent_std, layer_norm, num_quantiles, vision, the encoder of pixels and the network_factory have to be the "
+        "state_dependent_std, layer_norm, num_quantiles, vision, view_size, the encoder of pixels and the network_factory have to be the "
         "same"
     )

@@ -218,14 +218,23 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
 def _config_in(contract: Contract) -> Config:
     """What of a run's configuration its contract has: how the episodes are. A task of a user's own is not among it."""
     name, delay = contract["task"]["name"], contract["trained_with_action_delay"]
+    pixels = contract.get("pixels", [])
+    frames = {x["key"]: x.get("history", 1) for x in pixels} | {
+        x["key"]: x["history"] for x in [contract["observation"]] if x["size"]
+    }
+    history = max(frames.values(), default=1)
     return Config(
         num_timesteps=1,
         env=name if name and ":" not in name else "",
         episode_length=contract["task"]["episode_length"],
         action_repeat=contract["action_repeat"],
-        history=contract["observation"]["history"],
+        history=history,
+        history_obs_keys=()
+        if min(frames.values(), default=1) == history
+        else tuple(k for k in frames if frames[k] > 1),
         action_delay=delay if isinstance(delay, int) else tuple(delay),
-        vision=bool(contract.get("pixels")),
+        vision=bool(pixels),
+        view_size=pixels[0].get("view_size") if pixels else None,
     )
 
 
