@@ -13,9 +13,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import torch_ppo.train
+from torch_ppo.errors import ConfigError
 from torch_ppo.running import program as program_module
 from torch_ppo.running import trackers
 from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.program import parse_arguments
 from torch_ppo.watching import clips as clips_module
 from torch_ppo.watching.clip import make_clip
 from torch_ppo.watching.clips import Clips, environment_beside
@@ -178,6 +180,14 @@ def test_a_number_that_is_none(program, tmp_path, value):
     status, _, errors = program(*TINY, "--video-every", value)
     assert status == 2 and errors.startswith(f"error: --video-every is {value}, but must be 1 or greater")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_clips_of_others_environments():
+    """There is no model to draw, which would be said only after the training."""
+    pytest.importorskip("gymnasium")
+    words = "--env gym:Pendulum-v1 --config cartpole_cpu --video-every 1".split()
+    with pytest.raises(ConfigError, match="our own simulation, which gym:Pendulum-v1 is not in; leave it out"):
+        parse_arguments(words)
 
 
 # Trackers

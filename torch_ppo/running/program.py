@@ -77,6 +77,10 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
         raise ConfigError(
             f"--video-every is {arguments.video_every}, but must be 1 or greater: a clip at every so many reports"
         )
+    if arguments.video_every is not None and library_of(arguments.settings.env) is not None:
+        raise ConfigError(
+            f"--video-every makes clips of our own simulation, which {arguments.settings.env} is not in; leave it out"
+        )
     if arguments.tracker not in (None, "off"):
         check_tracker(arguments.tracker)
     settings = dataclasses.replace(arguments.settings, env=canonical(arguments.settings.env))
