@@ -58,7 +58,7 @@ def test_the_page_as_written(tmp_path, monkeypatch, capsys):
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
 
-    expected = "arm.xml arm.py arm.toml sh python python shaky_arm.py sh python python sprung_arm.py sh "
+    expected = "arm.xml arm.py arm.toml sh python python shaky_arm.py sh python sprung_arm.py sh "
     expected += "sure_arm.py sh upright.py sh sh sh"
     assert seen == expected.split()
     output = capsys.readouterr().out
