@@ -264,3 +264,11 @@ def test_nothing_is_drawn_or_left_behind():
     assert env.memory["t"].eq(0).all() and env.physics.ctrl.eq(0).all()
     assert torch.equal(env.physics.qpos, plain.physics.qpos)
     assert torch.equal(env.generator.get_state(), plain.generator.get_state())
+
+
+@pytest.mark.parametrize(("ends", "said"), [(torch.ones, True), (torch.zeros, False)])
+def test_who_ends_every_episode_at_its_start_is_asked(ends, said, caplog):
+    terminated = {"terminated": lambda self, physics, memory: ends(physics.num_envs, dtype=torch.bool)}
+    make_env(type("EndsAtOnce", (Cartpole,), terminated)())
+    asked = "EndsAtOnce.terminated is true in every start state"
+    assert any(asked in record.getMessage() for record in caplog.records) == said

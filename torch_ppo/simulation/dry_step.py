@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_ppo.errors import UserError, is_of_memory
 from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.physics import Physics, PhysicsError
+from torch_ppo.simulation.scaling import say_once
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
 
 
@@ -198,6 +199,10 @@ def dry_step(
             fail(
                 method, f"returns {described(x)} with {other:g} in it, but bool ({num_envs},), or 0 and 1, is expected"
             )
+    if ends["terminated"] is not None and ends["terminated"].all():
+        say_once(
+            f"{name}.terminated is true in every start state, so that episodes end at once; is it the wrong way round?"
+        )
     names = dict.fromkeys((*task.metric_names, *metrics))
     has_success = ends["success"] is not None
     if has_success and "success_rate" in names:
