@@ -71,3 +71,10 @@ def test_arrays_of_float64_are_seen_as_tensors():
     """As Gymnasium's environments give them."""
     policy = load_policy("cartpole")
     assert torch.equal(policy(np.full((2, 5), 0.5)), policy(torch.full((2, 5), 0.5)))
+
+
+@pytest.mark.parametrize(("name", "meant"), [("walker_wal", "walker_walk"), ("cartpol", "cartpole")])
+def test_a_name_that_is_nearly_one_is_guessed(name, meant):
+    with pytest.raises(ExportError, match=f"there is no run folder, checkpoint or task {name}; did you mean '{meant}'"):
+        find_policy(Path(name))
+    assert find_policy(Path("runs/else")) == Path("runs/else")

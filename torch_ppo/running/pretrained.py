@@ -1,5 +1,6 @@
 """Policies that come with the package: one exported file per task, named by it; docs/pretrained.md has their numbers."""
 
+import difflib
 from pathlib import Path
 
 import torch_ppo
@@ -18,9 +19,11 @@ def pretrained_tasks() -> list[str]:
 def find_policy(path: Path) -> Path:
     """What a path means: itself, or for the name of a task, where no file is called so, the policy that comes along.
 
-    ExportError for a task that there is none for.
+    ExportError for a task that there is none for, and for a name that is nearly one of those.
     """
     name = canonical_name(str(path))
+    if not path.exists() and name not in ENVS and (close := difflib.get_close_matches(name, pretrained_tasks(), n=1)):
+        raise ExportError(f"there is no run folder, checkpoint or task {path}; did you mean {close[0]!r}?")
     if name not in ENVS or path.exists():
         return path
     if name not in pretrained_tasks():
