@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_ppo.command import called
 from torch_ppo.environments.finding import library_of, source_of
 from torch_ppo.environments.sources import seen_and_done
-from torch_ppo.envs import canonical_name, make_task
+from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.exporting.reading import format_of
 from torch_ppo.running.environment import locate_task, what_changed
@@ -62,7 +62,8 @@ def find_played(run: Path) -> Path:
     try:
         return find_policy(run)
     except UserError as error:
-        raise PlayError(f"{error}; --env {run} --policy random plays without one") from None
+        without = f"; --env {run} --policy random plays without one" if canonical_name(str(run)) in ENVS else ""
+        raise PlayError(f"{error}{without}") from None
 
 
 def make_player(arguments: PlayArguments) -> Played:
