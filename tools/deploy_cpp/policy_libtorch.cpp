@@ -13,15 +13,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <stdexcept>
 #include <unordered_map>
 #include <vector>
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
+  const int64_t size = argc == 3 ? std::atoll(argv[2]) : 0;
+  if (size < 1) {
     std::cerr << "usage: policy_libtorch policy.pt SIZE < observations > actions\n";
     return 2;
   }
-  const int64_t size = std::atoll(argv[2]);
   try {
     at::set_num_threads(1);
     c10::InferenceMode guard;
@@ -32,7 +33,8 @@ int main(int argc, char** argv) {
 
     std::vector<float> observation(size);
     std::vector<double> microseconds;
-    while (std::fread(observation.data(), sizeof(float), size, stdin) == static_cast<size_t>(size)) {
+    size_t read;
+    while ((read = std::fread(observation.data(), sizeof(float), size, stdin)) == observation.size()) {
       const auto begin = std::chrono::steady_clock::now();
       // The tensor only points to the numbers; nothing is copied.
       const at::Tensor input = torch::from_blob(observation.data(), {1, size});
@@ -40,6 +42,9 @@ int main(int argc, char** argv) {
       const auto end = std::chrono::steady_clock::now();
       microseconds.push_back(std::chrono::duration<double, std::micro>(end - begin).count());
       std::fwrite(action.data_ptr<float>(), sizeof(float), action.numel(), stdout);
+    }
+    if (read != 0) {
+      throw std::runtime_error("the input ends within an observation");
     }
     if (!microseconds.empty()) {
       std::nth_element(microseconds.begin(), microseconds.begin() + microseconds.size() / 2, microseconds.end());
