@@ -3,6 +3,7 @@
     python -m torch_ppo.import_policy model_1500.pt runs/theirs --config agent.yaml --dialect rsl_rl --env my_robot.py:Walk
     python -m torch_ppo.import_policy ppo_ant.zip runs/theirs --normalizer vecnormalize.pkl --trust
     python -m torch_ppo.import_policy checkpoints/000050000000 runs/theirs        # Brax; needs the extra brax
+    python -m torch_ppo.import_policy walker_walk runs/walker --env walker_walk   # a policy that comes along
 
 What was made is compared with the original's own layers. docs/import.md has the formats.
 """
@@ -27,6 +28,7 @@ from torch_ppo.running.checkpoint import save_checkpoint
 from torch_ppo.running.environment import remember
 from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.folder import RunFolder
+from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
@@ -37,10 +39,13 @@ class ImportArguments:
     """Make a run folder of another trainer's checkpoint, checked against the original's layers."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Brax: a folder of Orbax, or a pickle of save_params. RSL-RL: model_*.pt. SB3: a .zip. CleanRL: a state dict."""
+    """Brax: a folder of Orbax, or a pickle of save_params. RSL-RL: model_*.pt. SB3: a .zip. CleanRL: a state dict.
+    Ours: an exported .safetensors, or the name of a task whose policy comes along."""
     out: Annotated[Path, tyro.conf.Positional]
     """Run folder to make."""
-    trainer: Annotated[Literal["brax", "rsl_rl", "sb3", "cleanrl"] | None, tyro.conf.arg(name="from")] = None
+    trainer: Annotated[Literal["brax", "rsl_rl", "sb3", "cleanrl", "torch_ppo"] | None, tyro.conf.arg(name="from")] = (
+        None
+    )
     """Whose it is; by default as its content says."""
     env: str | None = None
     """Task that it acts in."""
@@ -122,7 +127,7 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
         )
     source = source_of(env) if env else None
     said = Given(given, arguments.activation, arguments.normalizer, arguments.trust)
-    trainer, imported = read(arguments.checkpoint, arguments.trainer or trainer, said)
+    trainer, imported = read(find_policy(arguments.checkpoint), arguments.trainer or trainer, said)
     config = config_of_import(imported, given, env)
     agent = agent_of(imported, config)
     largest = check_agent(agent, imported)

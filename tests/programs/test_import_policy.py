@@ -176,3 +176,16 @@ def test_into_an_environment_of_gymnasiums(tmp_path, monkeypatch, capsys):
     finally:
         del gymnasium.registry["test/Unit-v0"]
     assert (played.lengths == 20).all()
+
+
+def test_a_policy_that_comes_along_is_trained_on_with_another_critic(tmp_path, monkeypatch, capsys):
+    """Which sees more than the actor: the policy has no value network, nor statistics of what that sees."""
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, import_policy, "quadruped_joystick flat --env quadruped_joystick_rough")
+    assert "no value network" in capsys.readouterr().err
+    observation = torch.randn(20, 48, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(load_policy("flat")(observation), load_policy("quadruped_joystick")(observation))
+    settings = "--config quadruped_joystick_cpu --env quadruped_joystick_rough --restore-checkpoint-path flat"
+    line = f"{settings} --policy-hidden-layer-sizes 64 64 {TINY} --unroll-length 5 --quiet"
+    assert "privileged_state 121" in refusal(monkeypatch, capsys, train, f"{line} --run-dir rough")
+    run(monkeypatch, train, f"{line} --run-dir rough --no-restore-value-fn")

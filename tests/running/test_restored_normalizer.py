@@ -55,3 +55,32 @@ def test_mode_is_found(mode, eps):
     statistics = RunningStatistics(5, mode=mode, std_eps=eps)
     statistics.update(observations(0)["state"])
     assert mode_of(statistics.std, statistics.summed_variance, int(statistics.count), eps) == mode
+
+
+def test_without_the_value_network_only_what_the_policy_sees_has_to_fit():
+    """Statistics of another critic's observations stay as they are; those that fit come along."""
+    settings = {"num_timesteps": 1, "policy_hidden_layer_sizes": (4,), "value_hidden_layer_sizes": (3,)}
+    config = Config(policy_obs_key="state", value_obs_key="all", **settings)
+
+    def agent(**sizes):
+        return make_agent(config, sizes, 2, generator=torch.Generator().manual_seed(len(sizes)))
+
+    donor, same, other, misfit = (
+        agent(state=5, all=7),
+        agent(state=5, all=7),
+        agent(state=5, all=9),
+        agent(state=6, all=7),
+    )
+    donor.update_normalizer({"state": torch.randn(20, 5), "all": torch.randn(20, 7)})
+    saved = donor.state_dict()
+    for restored in (same, other):
+        value = {name: x.clone() for name, x in restored.value.state_dict().items()}
+        restore_networks(restored, saved, restore_value=False, task="the task")
+        for name, x in donor.policy.state_dict().items():
+            assert torch.equal(restored.policy.state_dict()[name], x)
+        assert torch.equal(restored.normalizer["state"].std, donor.normalizer["state"].std)
+        assert all(torch.equal(restored.value.state_dict()[name], x) for name, x in value.items())
+    assert torch.equal(same.normalizer["all"].std, donor.normalizer["all"].std)
+    assert other.normalizer["all"].count == 0 and other.normalizer["all"].std.eq(1.0).all()
+    with pytest.raises(ValueError, match="state 5, but the task gives all 7, state 6"):
+        restore_networks(misfit, saved, restore_value=False, task="the task")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from tests.helpers.toy import ToyTask
 from torch_ppo.envs.cartpole import Cartpole
-from torch_ppo.simulation.env import Env, TaskError
+from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 from torch_ppo.simulation.physics import PhysicsError
+from torch_ppo.simulation.task import TaskError
 
 CPU = torch.device("cpu")
 

@@ -11,6 +11,7 @@ from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
 from torch_ppo.simulation.env import MAX_STATE
+from torch_ppo.simulation.episode_totals import EpisodeTotals
 from torch_ppo.simulation.task import Observation
 from torch_ppo.simulation.views import Size, size_of
 
@@ -71,14 +72,9 @@ class Completed:
         self.broken = BrokenWorlds(self.num_envs, numbers, metrics, device=device, max_state=MAX_STATE)
         self.reward, self.metrics = self.broken.reward, self.broken.metrics
         has_success = getattr(env, "success", None) is not None
-        self.episode_totals = torch.zeros(2 + len(metrics) + has_success, self.num_envs, device=device)
-        self._totals = self.episode_totals[: 2 + len(metrics)]
-        self.episode_metrics = {
-            name: row for name, row in zip(("length", "sum_reward", *metrics), self._totals, strict=True)
-        }
-        self.success = self.episode_totals[-1] if has_success else None
-        if self.success is not None:
-            self.episode_metrics["success_rate"] = self.success
+        self._totals = EpisodeTotals(self.num_envs, metrics, has_success=has_success, device=device)
+        self.episode_totals, self.episode_metrics = self._totals.all, self._totals.by_name
+        self.success = self._totals.success
         self._begin()
 
     @property
@@ -130,9 +126,9 @@ class Completed:
 
     def _begin(self) -> None:
         self._take("observation", self.observation)
-        for x in (self.broken.given, self.episode_totals, self.done, self.truncation, self.termination, self.steps):
+        self._totals.begin()
+        for x in (self.broken.given, self.done, self.truncation, self.termination, self.time_out, self.steps):
             x.zero_()
-        self.time_out.zero_()
 
     @torch.no_grad()
     def reset(self) -> Any:
@@ -160,11 +156,9 @@ class Completed:
         self.done.copy_(late | terminated)
         if getattr(env, "time_out", None) is not None:
             self.time_out.copy_(self._numbers("time_out"))
-        for x in (self.steps, self._totals):
-            x.masked_fill_(was_done, 0)
+        self.steps.masked_fill_(was_done, 0)
         self.steps += self.action_repeat
-        self._totals[0].add_(self.action_repeat)
-        self._totals[1:].add_(self.broken.given)
+        self._totals.add(self.action_repeat, self.broken.given, was_done)
         if self.success is not None:
             self.success.copy_(self._numbers("success").bool() & self.done.bool() & ~broken)
         return self.seen, self.reward, self.done

@@ -84,7 +84,7 @@ def check_agent(agent: Agent, imported: Imported, *, rows: int = 256, seed: int 
         x = 2.0 * numbers.standard_normal((rows, size))
         if key in agent.normalizer:
             statistics = agent.normalizer[key]
-            mean, std = (part.double().numpy() for part in (statistics.mean, statistics.std))
+            mean, std = (part.repeat(statistics.frames).double().numpy() for part in (statistics.mean, statistics.std))
             x = mean + np.minimum(std, 1e3) * x
         observations[key] = x.astype(np.float32)
     seen = {key: torch.from_numpy(x) for key, x in observations.items()}

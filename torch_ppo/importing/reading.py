@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch_ppo.importing import brax, cleanrl, orbax_folder, rsl_rl, sb3
+from torch_ppo.importing import brax, cleanrl, exported, orbax_folder, rsl_rl, sb3
 from torch_ppo.importing.gaussian import Normalizer, read_torch
 from torch_ppo.importing.imported import ForeignError, Imported
 from torch_ppo.importing.pickles import read_pickle
 
 # A pickle of its magic number; since then they are zip files.
 TORCH_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-TRAINERS = ("brax", "rsl_rl", "sb3", "cleanrl")
+TRAINERS = ("brax", "rsl_rl", "sb3", "cleanrl", "torch_ppo")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def read(path: Path, trainer: str | None, given: Given) -> tuple[str, Imported]:
         raise ForeignError(f"{path} is a folder, but a checkpoint of {trainer} is a file in it")
     if trainer == "brax":
         return trainer, _of_brax(path, given)
+    if trainer == "torch_ppo":
+        return trainer, exported.read(path)
     normalizer = None if given.normalizer is None else sb3.read_normalizer(given.normalizer, trusted=given.trusted)
     if trainer == "sb3":
         return trainer, sb3.read(path, given.activation, normalizer)
@@ -104,6 +106,8 @@ def _trainer_of(path: Path) -> str:
         return _of_content(read_torch(path.read_bytes(), path), path)
     with path.open("rb") as file:
         first = file.read(len(TORCH_BEFORE_1_6))
+    if exported.is_one(path):
+        return "torch_ppo"
     if first == TORCH_BEFORE_1_6:
         return _of_content(read_torch(path.read_bytes(), path), path)
     if first[:1] == b"\x80":

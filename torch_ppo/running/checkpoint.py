@@ -239,9 +239,20 @@ def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
 def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_value: bool, task: str) -> None:
     """Normalizer and policy, and the value network if wanted, from a checkpoint's agent.
 
-    ValueError if they are of other sizes than those of the agent, which is for the task of that name.
+    Without the value network, statistics of what only it sees come along where they fit. ValueError if anything else is of
+    other sizes than in the agent, which is for the task of that name.
     """
-    misfit = network_misfit(saved_agent, agent.state_dict(), task, with_value=restore_value)
+    live = agent.state_dict()
+    if not restore_value:
+        needed = ("policy.", *(f"normalizer.{key}." for key in agent.policy_obs_keys))
+        fitting = tuple(
+            f"normalizer.{key}."
+            for key, statistics in agent.normalizer.items()
+            if (mean := saved_agent.get(f"normalizer.{key}.mean")) is not None and mean.shape == statistics.mean.shape
+        )
+        saved_agent = {name: x for name, x in saved_agent.items() if name.startswith((*needed, *fitting))}
+        live = {name: x for name, x in live.items() if name.startswith((*needed, *fitting))}
+    misfit = network_misfit(saved_agent, live, task)
     if misfit:
         raise ValueError(misfit)
     if agent.shared_encoder and restore_value:
@@ -251,8 +262,7 @@ def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_va
                 saved_agent[f"value.{name.removeprefix('policy.')}"].nan_to_num()
             ):
                 raise ValueError("its networks have an encoder each, but shared_encoder is true; false would fit")
-    wanted = {name: tensor for name, tensor in saved_agent.items() if restore_value or not name.startswith("value.")}
-    agent.load_state_dict(wanted, strict=restore_value)
+    agent.load_state_dict(saved_agent, strict=restore_value)
     for statistics in agent.normalizer.values():
         count = int(statistics.count)
         mode = mode_of(statistics.std, statistics.summed_variance, count, statistics.std_eps)

@@ -34,18 +34,13 @@ def task_misfit(
     return found
 
 
-def network_misfit(saved: Weights, live: Weights, task: str, *, with_value: bool = True) -> str | None:
-    """Why an agent's saved weights do not fit those of another; None if they do.
-
-    with_value:  whether the value network counts
-    """
-    if not with_value:
-        saved, live = ({name: x for name, x in w.items() if not name.startswith("value.")} for w in (saved, live))
+def network_misfit(saved: Weights, live: Weights, task: str) -> str | None:
+    """Why an agent's saved weights, or some of them, do not fit those of another; None if they do."""
     if {name: x.shape for name, x in saved.items()} == {name: x.shape for name, x in live.items()}:
         return None
     same_task = task_misfit((_observations(saved), _actions(saved)), (_observations(live), _actions(live)), task)
-    networks = ("policy", "value") if with_value else ("policy",)
-    found = [*same_task, *(words for network in networks if (words := _layers_misfit(saved, live, network)))]
+    networks = {name.partition(".")[0] for name in (*saved, *live)} - {"normalizer"}
+    found = [*same_task, *(words for network in sorted(networks) if (words := _layers_misfit(saved, live, network)))]
     return "; ".join(found) or _first_difference(saved, live)
 
 

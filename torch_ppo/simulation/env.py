@@ -4,7 +4,6 @@ Action repeat, time limit, truncation and termination, automatic reset and episo
 wrapper stack (brax/envs/wrappers/training.py), here plain tensor code over fixed buffers.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from torch_ppo.simulation.action_delay import ActionDelay, delay_range
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
 from torch_ppo.simulation.dry_step import (
-    as_observation,
     as_reward,
     check_attributes,
     check_memory,
@@ -26,12 +24,21 @@ from torch_ppo.simulation.dry_step import (
     substeps_per_control,
 )
 from torch_ppo.simulation.episode_models import EpisodeModels
-from torch_ppo.simulation.frames import frames_by_key, full_of, pushed
+from torch_ppo.simulation.episode_totals import EpisodeTotals
 from torch_ppo.simulation.host import host_can_ask
-from torch_ppo.simulation.physics import Physics, left_as_it_was, masked_write
-from torch_ppo.simulation.scaling import declared_scaling, measured_scaling, out_of_reach, say_once, to_plain, unscaled
+from torch_ppo.simulation.observations import Observations
+from torch_ppo.simulation.physics import Physics, left_as_it_was
+from torch_ppo.simulation.scaling import (
+    declared_scaling,
+    measured_scaling,
+    out_of_reach,
+    ranges,
+    say_once,
+    to_plain,
+    unscaled,
+)
 from torch_ppo.simulation.start_states import StartStates, has_new_memory
-from torch_ppo.simulation.task import Memory, Observation, Task, TaskError
+from torch_ppo.simulation.task import Observation, Task
 from torch_ppo.simulation.views import Size, seen_views, size_of
 
 MAX_STATE = 1e10  # MuJoCo's own limit of |qpos| and |qvel| (mjMAXVAL)
@@ -116,7 +123,7 @@ class Env:
             self.physics = task.make_physics(num_envs, device=device, engine=engine, capture=capture)
         if views:
             self.physics.set_views(views)
-        self._pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if views else {}
+        pictures = {f"{PREFIX}{name}": x for name, x in self.physics.pictures.items()} if views else {}
         if deterministic:
             self.physics.make_deterministic()
         if randomization_fn is not None:
@@ -144,22 +151,26 @@ class Env:
         self.delay = ActionDelay(*delayed, device=device, generator=generator) if high else None
         with torch.no_grad():
             nominal = {name: x.clone() for name, x in self.physics.start_parts().items()}
-            found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator, self._pictures)
+            found = dry_step(self.task, self.physics, self.memory, self.action_dim, generator, pictures)
             if self._actions_are_controls:
                 say_once(out_of_reach(self.physics.model, type(task).__name__))
-            shown = {**found.observation, **self._pictures}
-            self.frames = frames_by_key(history, history_obs_keys, shown)
-            frames = {key: torch.zeros_like(value) for key, value in shown.items()}
-            self.observation = {key: torch.zeros_like(full_of(x, self.frames[key])) for key, x in frames.items()}
-            self.seen: Any = self.observation["state"] if found.single and not views else self.observation
-            kept_frames = self._pictures if has_new_memory(task, auto_reset) else frames
+            self._observations = Observations(
+                task,
+                self.physics,
+                found.observation,
+                single=found.single,
+                pictures=pictures,
+                history=history,
+                history_obs_keys=history_obs_keys,
+            )
+            self.observation, self.seen = self._observations.present, self._observations.seen
             # Only now is it known which applied forces the task uses; they are 0 at first.
             self.starts = StartStates(
                 task,
                 self.physics,
                 self.memory,
                 nominal,
-                {key: frames[key] for key in kept_frames},
+                pictures if has_new_memory(task, auto_reset) else self._observations.frame,
                 auto_reset=auto_reset,
                 generator=generator,
             )
@@ -169,19 +180,9 @@ class Env:
             numbers = [key for key, x in self.observation.items() if x.is_floating_point()]
             self.broken = BrokenWorlds(num_envs, numbers, found.metric_names, device=device, max_state=max_state)
             self.reward, self.metrics = self.broken.reward, self.broken.metrics
-            num_totals = 2 + len(self.metrics)
-            self.episode_totals = torch.zeros(num_totals + found.has_success, num_envs, device=device)
-            self._totals = self.episode_totals[:num_totals]
-            self._length, self._sums = self._totals[0], self._totals[1:]
-            length, sum_reward, *sums = self._totals
-            self.episode_metrics = {
-                "sum_reward": sum_reward,
-                "length": length,
-                **dict(zip(self.metrics, sums, strict=True)),
-            }
-            self.success = self.episode_totals[-1] if found.has_success else None
-            if self.success is not None:
-                self.episode_metrics["success_rate"] = self.success
+            self._totals = EpisodeTotals(num_envs, self.metrics, has_success=found.has_success, device=device)
+            self.episode_totals, self.episode_metrics = self._totals.all, self._totals.by_name
+            self.success = self._totals.success
             self.reset()
 
     @property
@@ -225,20 +226,6 @@ class Env:
         """Whether the episode began at its beginning, bool `(num_envs,)`; see `random_episode_phase`."""
         return self.steps == self.episode_metrics["length"]
 
-    def _observe(self, memory: Memory) -> Observation:
-        observed = {**as_observation(self.task.observe(self.physics, memory)), **self._pictures}
-        if observed.keys() != self.observation.keys():
-            raise TaskError(
-                f"{type(self.task).__name__}.observe returns {', '.join(observed)}, but returned "
-                f"{', '.join(self.observation)} at first"
-            )
-        return observed
-
-    def _look(self) -> None:
-        """Draws what the task's views show now; here, and not in `_observe`, because that is compiled."""
-        if self._pictures:
-            self.physics.render()
-
     @torch.no_grad()
     def reset(self) -> Any:
         """Starts a new episode in every env, from freshly drawn start states, which become the pool; returns `seen`."""
@@ -247,8 +234,8 @@ class Env:
             self.models.draw()
             self.models.write(torch.ones_like(self.done, dtype=torch.bool))
         self.physics.forward()
-        self._look()
-        self._begin_all(self._observe(self.memory))
+        self._observations.look()
+        self._begin_all(self._observations.newest(self.memory))
         if self.delay is not None:
             self.delay.reset()
         return self.seen
@@ -256,13 +243,10 @@ class Env:
     def _begin_all(self, observed: Observation) -> None:
         """Makes the present state the pool, and every env's first."""
         self.starts.keep(torch.ones_like(self.done, dtype=torch.bool), self.memory, observed)
-        for key, value in observed.items():
-            self.observation[key].copy_(full_of(value, self.frames[key]))
-        for tensor in (self.broken.given, self._totals, self.done, self.truncation, self.termination, self.time_out):
+        self._observations.begin(observed)
+        self._totals.begin()
+        for tensor in (self.broken.given, self.done, self.truncation, self.termination, self.time_out, self.steps):
             tensor.zero_()
-        if self.success is not None:
-            self.success.zero_()
-        self.steps.zero_()
         if self.random_episode_phase:
             policy_steps = -(-self.episode_length // self.action_repeat)
             self.steps.random_(policy_steps, generator=self.generator).mul_(self.action_repeat)
@@ -279,7 +263,7 @@ class Env:
 
     def _refill_pool(self) -> None:
         """Draws start states for all envs; those whose own has been used keep them for the next episode."""
-        used = self.done.bool() | self._length.eq(0)  # by the episode that has just begun
+        used = self.done.bool() | self._totals.length.eq(0)  # by the episode that has just begun
         memory = {name: torch.zeros_like(tensor) for name, tensor in self.memory.items()}
         with left_as_it_was(self.physics):
             self.starts.begin(memory)
@@ -287,8 +271,8 @@ class Env:
                 return  # now that as many random numbers are drawn as on CUDA
             if self.physics.model.nsensordata and self.models is None:  # else it waits for the model of the episode
                 self.physics.forward(used)
-            self._look()
-            self.starts.keep(used, memory, self._observe(memory))
+            self._observations.look()
+            self.starts.keep(used, memory, self._observations.newest(memory))
 
     @torch.no_grad()
     def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
@@ -304,7 +288,7 @@ class Env:
             arriving = action if self.delay is None else self.delay(action)
             self.simulate(arriving)
             if repeat == self.action_repeat:
-                self._look()
+                self._observations.look()
             self.after_physics(arriving, repeat == 1, repeat == self.action_repeat)
         if self.models is not None:
             self._begin_models()
@@ -341,9 +325,9 @@ class Env:
         was_done = self.done.bool()
         for name, value in self.metrics.items():
             value.copy_(metrics[name])
-        observed = self._observe(memory)
+        observed = self._observations.newest(memory)
         broken = self.broken.find((physics.qpos, physics.qvel), observed)
-        observed = {key: pushed(self.observation[key], frame) for key, frame in observed.items()}
+        stacks = self._observations.stacked(observed)
         terminated = task.terminated(physics, memory)
         terminated = broken if terminated is None else terminated.bool() | broken
 
@@ -357,37 +341,32 @@ class Env:
         time_out = task.time_out(physics, memory)
         if time_out is not None:
             self.time_out.copy_(time_out)
-        self._totals.masked_fill_(was_done, 0.0)
-        self._length.add_(self.action_repeat)
-        self._sums.add_(self.broken.given)
+        self._totals.add(self.action_repeat, self.broken.given, was_done)
         for key, kept in self.final_observation.items():
-            kept.copy_(observed[key])
+            kept.copy_(stacks[key])
         if self.final_state is not None:
             torch.cat(self._state_parts(), 1, out=self.final_state)
         if host_can_ask(done) and not done.any():
             if self.success is not None:
                 self.success.zero_()
-            for key, value in observed.items():
-                self.observation[key].copy_(value)
+            self._observations.write(stacks)
         else:
             if self.success is not None:
                 self.success.copy_(task.success(physics, memory).bool() & done & ~broken)
-            self._restart(done, observed)
+            self._restart(done, stacks)
 
     def _state_parts(self) -> list[Tensor]:
         physics = self.physics
         return [physics.qpos, physics.qvel, physics.act, physics.ctrl]
 
-    def _restart(self, done: Tensor, observed: Observation) -> None:
+    def _restart(self, done: Tensor, stacks: Observation) -> None:
         """Where `done` `(num_envs,)`, puts state, memory and observation back to a start state."""
         first = self.starts.restart(done)
         if self.delay is not None:
             self.delay.restart(done)
         if self.starts.new_memory:
-            first = {**self._observe(self.memory), **first}
-        for key, value in observed.items():
-            where = done.view(-1, *[1] * (value.dim() - 1))
-            torch.where(where, full_of(first[key], self.frames[key]), value, out=self.observation[key])
+            first = {**self._observations.newest(self.memory), **first}
+        self._observations.write_restarted(done, first, stacks)
 
     def _begin_models(self) -> None:
         """Gives episodes that begin their model, and first observations what they see of it."""
@@ -396,9 +375,8 @@ class Env:
             return
         self.models.write(done)
         self.models.sense(done)
-        self._look()
-        for key, first in self._observe(self.memory).items():
-            masked_write(done, full_of(first, self.frames[key]), self.observation[key])
+        self._observations.look()
+        self._observations.begin(self._observations.newest(self.memory), done)
 
     # What else is asked of any env, see docs/environments.md.
     recordable = True
@@ -422,10 +400,7 @@ class Env:
     @property
     def control_range(self) -> Tensor:
         """Limits of each actuator, infinite where there is none, `(2, nu)`."""
-        model = self.physics.model
-        control = torch.as_tensor(model.actuator_ctrlrange, dtype=torch.float32).clone()
-        control[~torch.as_tensor(model.actuator_ctrllimited, dtype=torch.bool)] = torch.tensor([-math.inf, math.inf])
-        return control.T.contiguous().to(self.device)
+        return torch.stack(ranges(self.physics.model)).to(self.device)
 
     @property
     def overflowed(self) -> Tensor:

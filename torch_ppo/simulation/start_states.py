@@ -28,7 +28,7 @@ class StartStates:
         auto_reset: str,
         generator: torch.Generator,
     ) -> None:
-        """`nominal` are the parts of the state before any start; `first_frames` tensors for observations to be kept in."""
+        """`nominal` are the parts of the state before any start; `first_frames` are as the observations to be kept."""
         self.task, self.physics, self.present = task, physics, present
         self.auto_reset, self.generator = auto_reset, generator
         num_envs, device = physics.num_envs, physics.device
@@ -38,7 +38,7 @@ class StartStates:
         if self.new_memory:
             self.pool["sensordata"] = torch.zeros_like(physics.sensordata)
         self.memory = {name: tensor.clone() for name, tensor in present.items()}
-        self.observation = first_frames
+        self.observation = {key: torch.zeros_like(x) for key, x in first_frames.items()}
         left = {*task.memory_kept, *(("random",) if self.new_memory else ())}  # or noise would be that of the pool
         self._restored = tuple(name for name in present if name not in left)
         self._source = torch.zeros(num_envs, device=device, dtype=torch.int64)  # whose start state each would get

@@ -1,0 +1,85 @@
+"""Policies that were exported as safetensors, brought in again: against the agents that they were of."""
+
+import pytest
+import torch
+
+from torch_ppo.exporting import safetensors_file
+from torch_ppo.exporting.contract import Known, make_contract
+from torch_ppo.exporting.deployed import deployed
+from torch_ppo.importing.imported import ForeignError, agent_of, check_agent
+from torch_ppo.importing.reading import Given, read
+from torch_ppo.learning.agent import make_agent
+from torch_ppo.settings.config import Config
+
+SIZE, ACTIONS = 6, 2
+KINDS = {
+    "brax": {},
+    "log": {"distribution_type": "normal", "noise_std_type": "log", "activation": "elu"},
+    "head": {"distribution_type": "normal", "state_dependent_std": True, "layer_norm": True, "mean_clip_scale": 2.0},
+    "raw": {"normalize_observations": False, "policy_hidden_layer_sizes": (7,)},
+    "clip": {"normalize_observations": True, "normalizer_clip": 3.0, "action_repeat": 4, "action_delay": (0, 2)},
+    "stack": {"normalize_observations": True, "history": 3},
+    "key": {"normalize_observations": True, "policy_obs_key": "proprio", "value_obs_key": "all"},
+}
+
+
+def trained(kind):
+    """An agent with weights and statistics of its own, and its configuration."""
+    settings = {"normalize_observations": True, "policy_hidden_layer_sizes": (5, 4), **KINDS[kind]}
+    config = Config(env="cartpole", num_timesteps=1, value_hidden_layer_sizes=(3,), **settings)
+    generator = torch.Generator().manual_seed(7)
+    sizes = {"proprio": SIZE, "all": 9} if kind == "key" else {"state": SIZE * config.history}
+    agent = make_agent(config, sizes, ACTIONS, generator=generator)
+    with torch.no_grad():
+        for x in agent.policy.parameters():
+            x += 0.3 * torch.randn(x.shape, generator=generator)
+    agent.update_normalizer({key: 3 + 2 * torch.randn(50, n, generator=generator) for key, n in sizes.items()})
+    return agent.eval(), config
+
+
+def exported(path, agent, config, **kinds):
+    policy = deployed(agent, **kinds)
+    origin = {"run": "r", "checkpoint": "best.pt", "env_steps": 1234, "evaluation_reward": None}
+    path.write_bytes(safetensors_file.to_bytes(policy, make_contract(agent, policy, Known(config, origin))))
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_acts_and_explores_as_the_agent_that_was_exported(kind, tmp_path):
+    agent, config = trained(kind)
+    trainer, imported = read(exported(tmp_path / "p.safetensors", agent, config), None, Given({}))
+    settings = {"env": "cartpole", "num_timesteps": 1, "value_hidden_layer_sizes": (3,), **imported.settings}
+    again = agent_of(imported, Config(**settings))
+    assert trainer == "torch_ppo" and imported.env_steps == 1234 and check_agent(again, imported) < 1e-5
+    (key,) = imported.observation_sizes
+    seen = {key: 3 + 4 * torch.randn(40, imported.observation_sizes[key], generator=torch.Generator().manual_seed(1))}
+    for ours, theirs in zip(again.policy_params(seen), agent.policy_params(seen), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for field in ("action_repeat", "action_delay", "history", "distribution_type", "normalizer_clip"):
+        assert getattr(Config(**settings), field) == getattr(config, field)
+    if not config.normalize_observations:
+        return
+    statistics = again.normalizer[key]
+    before = statistics.std.clone()
+    statistics.update(torch.zeros(1, SIZE))  # as one more of many: what it has learned is not forgotten
+    torch.testing.assert_close(statistics.std, before, rtol=0.05, atol=0.05)
+
+
+def test_what_cannot_be_brought_in(tmp_path):
+    agent, config = trained("brax")
+    path = exported(tmp_path / "p.safetensors", agent, config)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ForeignError, match="not a whole safetensors file"):
+        read(path, None, Given({}))
+    path.write_bytes(whole.replace(b"tanh_normal", b"other_thing"))
+    with pytest.raises(ForeignError, match="other_thing policy"):
+        read(path, None, Given({}))
+
+
+def test_of_a_stochastic_export_the_action_without_noise_is_compared(tmp_path):
+    agent, config = trained("head")
+    path = exported(tmp_path / "p.safetensors", agent, config, stochastic=True)
+    _, imported = read(path, None, Given({}))
+    again = agent_of(imported, Config(env="cartpole", num_timesteps=1, **imported.settings))
+    assert check_agent(again, imported) < 1e-5
