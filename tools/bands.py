@@ -2,8 +2,12 @@
 
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch_ppo.running.seed_statistics import Curve, holm, permutation_p
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def compare(ours: dict[int, Curve], theirs: dict[int, Curve]) -> dict[str, object]:
@@ -33,14 +37,8 @@ def compare(ours: dict[int, Curve], theirs: dict[int, Curve]) -> dict[str, objec
     }
 
 
-def draw(curves: dict[str, dict[int, Curve]], path: Path, title: str) -> None:
+def draw_bands(axes: "Axes", curves: dict[str, dict[int, Curve]]) -> None:
     """One band per trainer, from the lowest to the highest seed, its median, and every seed as a thin line."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for who, by_seed in curves.items():
         steps = sorted(set.intersection(*({step for step, _ in curve} for curve in by_seed.values())))
         millions = [step / 1e6 for step in steps]
@@ -51,8 +49,27 @@ def draw(curves: dict[str, dict[int, Curve]], path: Path, title: str) -> None:
         axes.fill_between(millions, list(map(min, rewards)), list(map(max, rewards)), alpha=0.15, color=colour, lw=0)
         for seed in zip(*rewards, strict=True):
             axes.plot(millions, seed, color=colour, alpha=0.3, linewidth=0.7)
-    axes.set(xlabel="env steps (millions)", ylabel="eval/episode_reward", title=title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+
+
+def draw(panels: dict[str, dict[str, dict[int, Curve]]], path: Path) -> None:
+    """A picture with the bands of each title, three in a row."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (7, 4.2) if len(panels) == 1 else (4 * columns, 2.9 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+        draw_bands(axes, curves)
+        axes.set(title=title)
+        axes.legend(fontsize="small")
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    figure.supxlabel("env steps (millions)")
+    figure.supylabel("eval/episode_reward")
     figure.savefig(path, dpi=110)
     plt.close(figure)

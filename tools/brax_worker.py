@@ -4,8 +4,9 @@
 
 Imports nothing of this project. Each evaluation or training interval prints one JSON line, as `metrics.jsonl` has them:
 `step`, Brax's own metrics and `walltime`, the seconds since the process began its imports. With "stepwise" it then waits
-for a line on the standard input, so that another program can run in between. With "networks_file" the initial networks
-are written there: arrays policy/hidden_0/kernel and so on, kernels (in, out) as in flax.
+for a line on the standard input, so that another program can run in between. With "seeds" it trains once with each, and
+the lines have "seed", too. With "networks_file" the initial networks are written there, SEED replaced by the seed: arrays
+policy/hidden_0/kernel and so on, kernels (in, out) as in flax.
 """
 
 import functools
@@ -37,28 +38,28 @@ def main() -> None:
     from brax.training.agents.ppo import networks, train
     from mujoco_playground import registry, wrapper
 
-    def progress(step: int, metrics: dict[str, object]) -> None:
-        row = {"step": int(step), "walltime": time.perf_counter() - STARTED}
+    def progress(seed: int, step: int, metrics: dict[str, object]) -> None:
+        row = {"seed": seed, "step": int(step), "walltime": time.perf_counter() - STARTED}
         print(json.dumps(row | {key: float(value) for key, value in metrics.items()}), flush=True)
         if settings.get("stepwise") and not sys.stdin.readline():
             sys.exit(0)
 
-    def policy_params(step: int, make_policy: object, params: tuple[object, object, object]) -> None:
+    def policy_params(seed: int, step: int, make_policy: object, params: tuple[object, object, object]) -> None:
         if step == 0 and settings.get("networks_file"):
-            save_networks(settings["networks_file"], params)
+            save_networks(settings["networks_file"].replace("SEED", str(seed)), params)
 
     overrides = {"impl": settings["impl"]}
-    environment = registry.load(settings["env"], config_overrides=overrides)
     print(json.dumps({"device": str(jax.devices()[0]), "jax": jax.__version__}), flush=True)
-    train.train(
-        environment=environment,
-        eval_env=registry.load(settings["env"], config_overrides=overrides),
-        wrap_env_fn=wrapper.wrap_for_brax_training,
-        network_factory=functools.partial(networks.make_ppo_networks, **settings.get("networks", {})),
-        progress_fn=progress,
-        policy_params_fn=policy_params,
-        **settings["train"],
-    )
+    for seed in settings.get("seeds", [settings["train"]["seed"]]):
+        train.train(
+            environment=registry.load(settings["env"], config_overrides=overrides),
+            eval_env=registry.load(settings["env"], config_overrides=overrides),
+            wrap_env_fn=wrapper.wrap_for_brax_training,
+            network_factory=functools.partial(networks.make_ppo_networks, **settings.get("networks", {})),
+            progress_fn=functools.partial(progress, seed),
+            policy_params_fn=functools.partial(policy_params, seed),
+            **{**settings["train"], "seed": seed},
+        )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ For speed the two take turns, one training step each, while the other waits: sha
 within minutes, so what counts is the ratio of neighbours. Brax's first two training steps, which compile, are left out.
 
 With --set 'env="playground:CartpoleBalance"' both are trained on the very same code; the interpreter that runs this then needs
-JAX and Playground, too.
+JAX and Playground, too. `tools/beside_brax.py` does so with several tasks.
 
 For learning both train to the end with each seed; `tools/bands.py` has the test that decides whether the curves differ, and
 draws them. Seeds mean different random numbers in the two; --same-networks starts ours from Brax's initial networks.
 """
 
 import dataclasses
+import itertools
 import json
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ import torch_ppo
 from tools.bands import Curve, compare, draw
 from tools.bench import machine
 from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import Source
 from torch_ppo.learning.policy import Params
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.history import read_curve
@@ -60,8 +62,8 @@ class CompareArguments:
     """Configuration, by name or file."""
     set: tuple[str, ...] = ()
     """Other settings for both, or for this trainer alone, as in TOML: episode_length=1000 compile=true."""
-    brax_env: str = "CartpoleBalance"
-    """Playground's name of the task."""
+    brax_env: str | None = None
+    """Playground's name of the task; else that of env, if it is Playground's, or CartpoleBalance."""
     impl: tuple[Literal["jax", "warp"], ...] = ("jax",)
     """Playground's physics implementations to compare with."""
     rounds: int = 5
@@ -76,11 +78,17 @@ class CompareArguments:
     """File for the numbers."""
 
 
+def brax_env(arguments: CompareArguments, config: Config) -> str:
+    """Playground's name of the task."""
+    library, _, name = config.env.partition(":")
+    return arguments.brax_env or (name if library == "playground" else "CartpoleBalance")
+
+
 def start_brax(arguments: CompareArguments, config: Config, impl: str, **settings: object) -> subprocess.Popen:
     """The worker, with pipes to talk to it."""
     train = {name: getattr(config, name) for name in BRAX_ARGUMENTS}
     networks = {name: getattr(config, name) for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes")}
-    message = {"env": arguments.brax_env, "impl": impl, "train": train, "networks": networks, **settings}
+    message = {"env": brax_env(arguments, config), "impl": impl, "train": train, "networks": networks, **settings}
     command = [str(arguments.brax_python), str(Path(__file__).with_name("brax_worker.py")), json.dumps(message)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -142,52 +150,77 @@ def network_states(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch
     return states["policy"], states["value"]
 
 
-def learn_brax(arguments: CompareArguments, config: Config, impl: str, curve: Path, networks: Path) -> None:
-    """Trains Brax to the end; writes its reports and its initial networks."""
-    with open(curve.with_suffix(".part"), "w") as file:
-        file.writelines(
-            json.dumps(row) + "\n" for row in rows(start_brax(arguments, config, impl, networks_file=str(networks)))
-        )
-    curve.with_suffix(".part").rename(curve)
+def write_curve(rows: Iterator[dict[str, float]], curve: Path, num_timesteps: int) -> None:
+    """Writes reports as they come; the file has its name when the last is there."""
+    part = curve.with_suffix(".part")
+    with open(part, "w") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if row["step"] >= num_timesteps:
+                part.rename(curve)
 
 
-def learn_ours(config: Config, curve: Path, networks: Path | None) -> None:
+def learn_brax(arguments: CompareArguments, config: Config, impl: str, curves: dict[int, Path]) -> None:
+    """Trains Brax to the end with each seed, in one process; writes its reports and, if wanted, its initial networks."""
+    networks = str(networks_file(arguments, impl)) if arguments.same_networks else None
+    worker = start_brax(arguments, config, impl, seeds=list(curves), networks_file=networks)
+    for seed, reports in itertools.groupby(rows(worker), key=lambda row: row["seed"]):
+        write_curve(reports, curves[seed], config.num_timesteps)
+
+
+def networks_file(arguments: CompareArguments, impl: str, seed: object = "SEED") -> Path:
+    """Where Brax's initial networks are."""
+    return arguments.learning / f"brax_{impl}_networks_seed{seed}.npz"
+
+
+def learn_ours(config: Config, source: Source, curve: Path, networks: Path | None) -> None:
     """Trains this trainer to the end, from the networks in a file if one is given; writes its reports."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "num_timesteps"}
     params: Params | None = None
     if networks is not None:
-        normalizer = torch_ppo.train(source_of(config.env), 0, **settings)[1][0]
+        normalizer = torch_ppo.train(source, 0, **settings)[1][0]
         params = (normalizer, *network_states(networks))
-    with open(curve.with_suffix(".part"), "w") as file:
-        torch_ppo.train(
-            source_of(config.env),
-            config.num_timesteps,
-            restore_params=params,
-            progress_fn=lambda step, metrics: file.write(json.dumps({"step": step, **metrics}) + "\n"),
-            **settings,
-        )
-    curve.with_suffix(".part").rename(curve)
+    part = curve.with_suffix(".part")
+    with open(part, "w") as file:
+
+        def progress(step: int, metrics: dict[str, float]) -> None:
+            print(json.dumps({"step": step, **metrics}), file=file, flush=True)
+
+        torch_ppo.train(source, config.num_timesteps, restore_params=params, progress_fn=progress, **settings)
+    part.rename(curve)
+
+
+def learn_seeds(arguments: CompareArguments, config: Config, impl: str) -> dict[str, dict[int, Curve]]:
+    """Curves of both by seed, from `arguments.learning`, or trained and kept there."""
+    folder = arguments.learning
+    folder.mkdir(parents=True, exist_ok=True)
+    brax = {seed: folder / f"brax_{impl}_seed{seed}.jsonl" for seed in arguments.seeds}
+    missing = {seed: file for seed, file in brax.items() if not file.exists()}
+    if missing:
+        learn_brax(arguments, config, impl, missing)
+    ours = {seed: folder / f"ours_seed{seed}.jsonl" for seed in arguments.seeds}
+    source = source_of(config.env)  # one for all: it keeps what has been compiled
+    for seed, file in ours.items():
+        if not file.exists():
+            networks = networks_file(arguments, impl, seed) if arguments.same_networks else None
+            learn_ours(dataclasses.replace(config, seed=seed), source, file, networks)
+    curves = {
+        who: {s: read_curve(file) for s, file in files.items()} for who, files in (("brax", brax), ("ours", ours))
+    }
+    for who, by_seed in curves.items():
+        for seed, curve in by_seed.items():
+            print(f"{config.env} seed {seed} {who:>5}", *(f"{reward:.0f}" for _, reward in curve), flush=True)
+    return curves
 
 
 def compare_learning(arguments: CompareArguments, config: Config, impl: str) -> dict[str, object]:
     """Curves of both for every seed under `arguments.learning`, and what `bands.compare` says of them."""
-    folder = arguments.learning
-    folder.mkdir(parents=True, exist_ok=True)
-    curves: dict[str, dict[int, Curve]] = {"brax": {}, "ours": {}}
-    for seed in arguments.seeds:
-        own = dataclasses.replace(config, seed=seed)
-        networks = folder / f"brax_{impl}_networks_seed{seed}.npz"
-        files = {"brax": folder / f"brax_{impl}_seed{seed}.jsonl", "ours": folder / f"ours_seed{seed}.jsonl"}
-        if not files["brax"].exists():
-            learn_brax(arguments, own, impl, files["brax"], networks)
-        if not files["ours"].exists():
-            learn_ours(own, files["ours"], networks if arguments.same_networks else None)
-        for who, file in files.items():
-            curves[who][seed] = read_curve(file)
-            print(f"seed {seed} {who:>5}", *(f"{reward:.0f}" for _, reward in curves[who][seed]), flush=True)
+    curves = learn_seeds(arguments, config, impl)
     result = compare(curves["ours"], curves["brax"])
     print(f"area: p = {result['area']:.3f}; smallest of the steps, corrected: p = {min(result['steps'].values()):.3f}")
-    draw({"Brax": curves["brax"], "torch_ppo": curves["ours"]}, folder / "bands.png", f"{config.env}, {impl}")
+    title = f"{config.env}, {impl}"
+    draw({title: {"Brax": curves["brax"], "torch_ppo": curves["ours"]}}, arguments.learning / "bands.png")
     return result
 
 

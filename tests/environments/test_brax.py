@@ -88,6 +88,29 @@ def test_a_checkpoint_goes_on_exactly():
         assert torch.equal(a, b)
 
 
+def test_a_step_is_compiled_once_for_all_envs_of_a_source():
+    traced = []
+
+    class Counted(Noisy):
+        def step(self, state, action):
+            traced.append(action.shape)
+            return super().step(state, action)
+
+    wrapped = brax_envs.training.wrap(Counted(), episode_length=7)
+    jax.eval_shape(wrapped.step, wrapped.reset(jax.random.split(jax.random.PRNGKey(0), 4)), jax.numpy.zeros((4, 1)))
+    once, source, config = len(traced), source_of(Counted()), Config(**SMALL)
+    traced.clear()
+    for seed, num_envs in ((0, 4), (1, 4), (2, 3)):  # training, evaluation, another number of envs
+        env = source.make(Wanted(config, num_envs, torch.Generator().manual_seed(seed)))
+        for _ in range(2):
+            env.reset()
+            for _ in range(3):
+                env.step(torch.zeros(num_envs, 1))
+        env.load_state(env.state())
+        env.step(torch.zeros(num_envs, 1))
+    assert len(traced) == 2 * once
+
+
 def test_wrap_env_fn_and_randomization_fn_as_in_brax():
     calls = []
 

@@ -18,7 +18,7 @@ def test_compare(tmp_path):
     assert other["steps"][0] > 0.05 > other["steps"][3]  # they start alike
     shorter = {seed: curve[:2] for seed, curve in curves(1).items()}
     assert compare(shorter, curves(1))["env_steps"] == [0, 1]
-    draw({"ours": shorter, "brax": curves(1)}, tmp_path / "bands.png", "")
+    draw({"": {"ours": shorter, "brax": curves(1)}}, tmp_path / "bands.png")
     assert (tmp_path / "bands.png").stat().st_size > 1000
     with pytest.raises(ValueError, match="in common"):
         compare({0: [(1, 0.0)]}, {0: [(2, 0.0)]})

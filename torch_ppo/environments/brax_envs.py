@@ -1,21 +1,19 @@
 """Environments in JAX: `brax:ant`, `playground:CartpoleBalance`, objects of either; tested with brax 0.14.2, playground 0.2.0,
 mujoco-mjx 3.17.0 and jax 0.9.2 on the CPU.
 
-Their wrappers give episodes their rules, as under Brax's own trainer; tensors and arrays are the same memory (DLPack).
+Their wrappers give episodes their rules, as under Brax's own trainer.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import numpy as np
-import torch
 from brax import envs as brax_envs
-from torch import Tensor
 
 from torch_ppo.environments.contract import Environment, EnvironmentMisfit
+from torch_ppo.environments.jax_steps import Jax, Stepping, jax_device
 from torch_ppo.environments.sources import AS_USUAL, Wanted, Wrapping, checked
 from torch_ppo.errors import did_you_mean
 
@@ -26,6 +24,7 @@ class BraxSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
+    made: dict[Any, Stepping] = field(default_factory=dict, compare=False, repr=False)
     simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), 1000
     already = None
 
@@ -42,8 +41,8 @@ class BraxSource:
 
     def make(self, wanted: Wanted) -> Environment:
         """Envs with Brax's wrappers."""
-        env = brax_envs.get_environment(self.id)
-        return _wrapped(env, self.name, self.wrapping, brax_envs.training.wrap, wanted, wanted.config.episode_length)
+        kind = _Kind(functools.partial(brax_envs.get_environment, self.id), brax_envs.training.wrap, self.made)
+        return _wrapped(kind, self.name, self.wrapping, wanted, wanted.config.episode_length)
 
     @staticmethod
     def of_object(env: object, wrapping: Wrapping) -> "JaxSource":
@@ -57,6 +56,7 @@ class PlaygroundSource:
 
     id: str
     wrapping: Wrapping = AS_USUAL
+    made: dict[Any, Stepping] = field(default_factory=dict, compare=False, repr=False)
     simulated, repeats, task, code, packages = False, True, None, None, ("playground", "mujoco-mjx", "brax", "jax")
     already = None
 
@@ -111,8 +111,9 @@ class PlaygroundSource:
             wrapping = Wrapping(wrapping.wrap_env, wrapping.wrap_env_fn, randomizer)
         # MuJoCo Warp in JAX needs CUDA.
         overrides = {"impl": "jax"} if wanted.device.type == "cpu" else {}
-        env = registry.load(self.id, config_overrides=overrides)
-        return _wrapped(env, self.name, wrapping, wrapper.wrap_for_brax_training, wanted, wanted.config.episode_length)
+        load = functools.partial(registry.load, self.id, config_overrides=overrides)
+        kind = _Kind(load, wrapper.wrap_for_brax_training, self.made)
+        return _wrapped(kind, self.name, wrapping, wanted, wanted.config.episode_length)
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class JaxSource:
 
     env: Any
     wrapping: Wrapping = AS_USUAL
+    made: dict[Any, Stepping] = field(default_factory=dict, compare=False, repr=False)
     simulated, repeats, task, code, packages, episode_length = False, True, None, None, ("brax", "jax"), None
     already = None
 
@@ -141,128 +143,39 @@ class JaxSource:
             from mujoco_playground import wrapper
 
             default = wrapper.wrap_for_brax_training
-        return _wrapped(self.env, self.name, self.wrapping, default, wanted, length)
+        return _wrapped(_Kind(lambda: self.env, default, self.made), self.name, self.wrapping, wanted, length)
 
 
-def _wrapped(
-    env: Any, name: str, wrapping: Wrapping, default: Callable[..., Any], wanted: Wanted, length: int
-) -> Environment:
+@dataclass(frozen=True)
+class _Kind:
+    """What envs of a source have in common.
+
+    load:  makes the environment without wrappers
+    wrap:  its library's wrappers
+    made:  what has been compiled, by what it depends on: training, evaluation and later trainings share it
+    """
+
+    load: Callable[[], Any]
+    wrap: Callable[..., Any]
+    made: dict[Any, Stepping]
+
+
+def _wrapped(kind: _Kind, name: str, wrapping: Wrapping, wanted: Wanted, length: int) -> Environment:
     """Envs wrapped as Brax's trainer would."""
-    with jax.default_device(_device(wanted.device, name)):
-        randomization_fn = wrapping.randomization_fn if wanted.randomize else None
+    device, repeat = jax_device(wanted.device, name), wanted.config.action_repeat
+    randomization_fn = wrapping.randomization_fn if wanted.randomize else None
+    key = (device, length, repeat)
+    with jax.default_device(device):
+        if wrapping.wrap_env_fn is None and randomization_fn is None and key in kind.made:
+            return checked(Jax(kind.made[key], length, wanted), wanted)
+        env = kind.load()
         if randomization_fn is not None:
             keys = jax.random.split(jax.random.PRNGKey(wanted.new_seed()), wanted.num_envs)
             randomization_fn = functools.partial(randomization_fn, rng=keys)
         if wrapping.wrap_env:
-            env = (wrapping.wrap_env_fn or default)(
-                env,
-                episode_length=length,
-                action_repeat=wanted.config.action_repeat,
-                randomization_fn=randomization_fn,
-            )
-        steps = Jax(env, name, length, wanted)
-        return checked(steps, wanted)
-
-
-def _device(device: torch.device, name: str) -> jax.Device:
-    """JAX's device for one of torch's; EnvironmentMisfit if JAX does not have it."""
-    platform = "cpu" if device.type == "cpu" else "gpu"
-    try:
-        return jax.devices(platform)[device.index or 0]
-    except (RuntimeError, IndexError):
-        raise EnvironmentMisfit(
-            f"{name} is in JAX, which has no {device} here, only {', '.join(map(str, jax.devices()))}; "
-            "pip install 'jax[cuda13]' has CUDA, device = cpu would work"
-        ) from None
-
-
-def to_torch(x: jax.Array) -> Tensor:
-    """The same memory as a tensor."""
-    return torch.from_dlpack(x)
-
-
-class Jax:
-    """A wrapped environment in JAX with its state, see `contract.Steps`."""
-
-    def __init__(self, env: Any, name: str, episode_length: int, wanted: Wanted) -> None:
-        self.env, self.name, self.num_envs = env, name, wanted.num_envs
-        self.action_dim, self.episode_length = int(env.action_size), episode_length
-        self.action_repeat, self.device = wanted.config.action_repeat, wanted.device
-        self._jax_device, self._new_seed = _device(wanted.device, name), wanted.new_seed
-        self._names: tuple[str, ...] = ()
-        self._has_time_out = False
-        self._start, self._advance = jax.jit(self._reset), jax.jit(self._step)
-        self._state: Any = None
-
-    def _outcome(self, state: Any) -> tuple[Any, Any, jax.Array]:
-        """State, observation, and in one array what there is one of per env: reward, done, truncation, time-out, metrics."""
-        missing = [key for key in ("truncation",) if key not in state.info]
-        if missing:
-            raise EnvironmentMisfit(
-                f"{self.name}: state.info lacks {', '.join(missing)}, which Brax's EpisodeWrapper writes; "
-                "wrap_env = True would work"
-            )
-        self._names, self._has_time_out = tuple(state.metrics), "time_out" in state.info
-        rows = [state.reward, state.done, state.info["truncation"]]
-        if self._has_time_out:
-            rows.append(state.info["time_out"])
-        rows += [state.metrics[name] for name in self._names]
-        return state, state.obs, jax.numpy.stack([row.astype(jax.numpy.float32) for row in rows])
-
-    def _reset(self, key: jax.Array) -> tuple[Any, Any, jax.Array]:
-        return self._outcome(self.env.reset(jax.random.split(key, self.num_envs)))
-
-    def _step(self, state: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
-        return self._outcome(self.env.step(state, action))
-
-    def _take(self, outcome: tuple[Any, Any, jax.Array]) -> None:
-        self._state, observation, rows = outcome
-        self.observation = jax.tree.map(to_torch, observation)
-        reward, done, truncation, *others = to_torch(rows)
-        self.reward, self.truncation, self.termination = reward, truncation, done * (1.0 - truncation)
-        if self._has_time_out:
-            self.time_out, *others = others
-        self.metrics = dict(zip(self._names, others, strict=True))
-
-    def reset(self) -> None:
-        """Starts a new episode in every env, with keys from a new seed."""
-        with jax.default_device(self._jax_device):
-            self._take(self._start(jax.random.PRNGKey(self._new_seed())))
-
-    def step(self, action: Tensor) -> None:
-        """One step with `action` `(num_envs, action_dim)`."""
-        self._take(self._advance(self._state, jax.dlpack.from_dlpack(action.contiguous())))
-
-    def state(self) -> dict[str, Tensor]:
-        """All arrays of the environment's state, by their places in it."""
-        return {f"{i:03}": _to_saved(leaf) for i, leaf in enumerate(jax.tree.leaves(self._state))}
-
-    def load_state(self, saved: dict[str, Tensor]) -> None:
-        """Goes on from a saved `state`. ValueError if it does not fit."""
-        leaves, structure = jax.tree.flatten(self._state)
-        if len(saved) != len(leaves):
-            raise ValueError(
-                f"the state of {self.name} has {len(saved)} arrays in the checkpoint, but {len(leaves)} here"
-            )
-        with jax.default_device(self._jax_device):
-            found = [_from_saved(x, leaf, self.name) for x, leaf in zip(saved.values(), leaves, strict=True)]
-        self._state = jax.tree.unflatten(structure, found)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _to_saved(leaf: Any) -> Tensor:
-    """A copy of an array on the CPU; unsigned numbers as signed ones of the same bits, which every torch can save."""
-    x = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    return torch.from_numpy(x.view(np.int32) if x.dtype == np.uint32 else x)
-
-
-def _from_saved(saved: Tensor, leaf: Any, name: str) -> Any:
-    like = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    x = saved.cpu().numpy()
-    x = x.view(np.uint32) if like.dtype == np.uint32 else x
-    if x.shape != like.shape or x.dtype != like.dtype:
-        raise ValueError(f"the state of {name} has an array {x.shape} in the checkpoint, but {like.shape} here")
-    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else jax.numpy.asarray(x)
+            rules = {"episode_length": length, "action_repeat": repeat, "randomization_fn": randomization_fn}
+            env = (wrapping.wrap_env_fn or kind.wrap)(env, **rules)
+        stepping = Stepping(env, name)
+        if wrapping.wrap_env_fn is None and randomization_fn is None:
+            kind.made[key] = stepping
+        return checked(Jax(stepping, length, wanted), wanted)

@@ -27,6 +27,12 @@ def completed(env: object, *, device: torch.device, keep_final: bool = False) ->
     return Completed(env, device=device, keep_final=keep_final) if lacking(env, WHOLE) else env
 
 
+def _copy(observed: Observation, kept: Observation) -> None:
+    """Into tensors that stay."""
+    for key, x in observed.items():
+        kept[key].copy_(x)
+
+
 _AFTER_RESET = ("observation", "reward", "termination", "truncation")  # an object may have them only then
 
 
@@ -36,7 +42,7 @@ class Completed:
     Done is where an episode has terminated, was truncated, or broke: where an observation, reward or metric is inf or NaN.
     """
 
-    recordable, compilable, compilable_on_gpu, num_substeps = False, (), (), 1
+    recordable, compilable, compilable_on_gpu, num_substeps = False, ("after_step",), (), 1
     random_episode_phase, never_terminates = False, False
     task, physics, final_state, control_range = None, None, None, None
 
@@ -111,8 +117,8 @@ class Completed:
         found = {key: self._tensor(f"{name}[{key!r}]", x, shapes[key]) for key, x in parts.items()}
         return {key: x if x.dtype == torch.uint8 and is_picture(key) else x.float() for key, x in found.items()}
 
-    def _take(self, name: str, kept: Observation) -> Observation:
-        """Copies what is observed now into tensors that stay."""
+    def _alike(self, name: str, kept: Observation) -> Observation:
+        """What is observed now. EnvironmentMisfit if it is not of the sizes that it had at first."""
         observed = self._observed(name)
         if observed.keys() != kept.keys():
             raise EnvironmentMisfit(f"{self.name}.{name} has {', '.join(observed)}, but had {', '.join(kept)} at first")
@@ -121,11 +127,10 @@ class Completed:
                 raise EnvironmentMisfit(
                     f"{self.name}.{name}[{key!r}] is {tuple(x.shape)}, but was {tuple(kept[key].shape)} at first"
                 )
-            kept[key].copy_(x)
         return observed
 
     def _begin(self) -> None:
-        self._take("observation", self.observation)
+        _copy(self._alike("observation", self.observation), self.observation)
         self._totals.begin()
         for x in (self.broken.given, self.done, self.truncation, self.termination, self.time_out, self.steps):
             x.zero_()
@@ -140,28 +145,49 @@ class Completed:
     @torch.no_grad()
     def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor]:
         """One policy step with `action` `(num_envs, action_dim)`; returns `(seen, reward, done)`."""
-        env, was_done = self.env, self.done.bool()
+        env = self.env
         env.step(action)
-        self.reward.copy_(self._numbers("reward"))
-        for name, row in self.metrics.items():
-            row.copy_(self._tensor(f"metrics[{name!r}]", env.metrics[name], (self.num_envs,)))
-        observed = self._take("observation", self.observation)
+        given = [
+            self._numbers("reward"),
+            *(self._tensor(f"metrics[{name!r}]", env.metrics[name], (self.num_envs,)) for name in self.metrics),
+        ]
+        observed, final = self._alike("observation", self.observation), None
         if self.final_observation:
-            observed = self._take("final_observation", self.final_observation)
-        broken = self.broken.find((), observed)
-        terminated = self._numbers("termination").bool() | broken
-        late = self._numbers("truncation").bool()
+            final = self._alike("final_observation", self.final_observation)
+        time_out = None if getattr(env, "time_out", None) is None else self._numbers("time_out")
+        success = None if self.success is None else self._numbers("success")
+        ends = self._numbers("termination"), self._numbers("truncation")
+        self.after_step(given, observed, final, *ends, time_out, success)
+        return self.seen, self.reward, self.done
+
+    @torch.no_grad()
+    def after_step(
+        self,
+        given: list[Tensor],
+        observed: Observation,
+        final: Observation | None,
+        termination: Tensor,
+        truncation: Tensor,
+        time_out: Tensor | None,
+        success: Tensor | None,
+    ) -> None:
+        """What a step has come to, into tensors that stay; `given` is the reward and each metric. Can be compiled."""
+        was_done = self.done.bool()
+        torch._foreach_copy_(list(self.broken.given), given)
+        _copy(observed, self.observation)
+        if final is not None:
+            _copy(final, self.final_observation)
+        broken = self.broken.find((), observed if final is None else final)
+        terminated, late = termination.bool() | broken, truncation.bool()
         self.termination.copy_(terminated)
         self.truncation.copy_(late & ~terminated)
         self.done.copy_(late | terminated)
-        if getattr(env, "time_out", None) is not None:
-            self.time_out.copy_(self._numbers("time_out"))
-        self.steps.masked_fill_(was_done, 0)
-        self.steps += self.action_repeat
+        if time_out is not None:
+            self.time_out.copy_(time_out)
+        self.steps.masked_fill_(was_done, 0).add_(self.action_repeat)
         self._totals.add(self.action_repeat, self.broken.given, was_done)
-        if self.success is not None:
-            self.success.copy_(self._numbers("success").bool() & self.done.bool() & ~broken)
-        return self.seen, self.reward, self.done
+        if success is not None:
+            self.success.copy_(success.bool() & self.done.bool() & ~broken)
 
     def success_now(self) -> Tensor | None:
         """Of an episode that goes on it is not known."""
