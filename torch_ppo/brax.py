@@ -6,6 +6,7 @@
 Both need Orbax, the extra brax: pip install '.[brax]'. docs/import.md has more.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,14 @@ from typing import Annotated
 import tyro
 
 from torch_ppo.command import called, reader_may_leave
-from torch_ppo.errors import user_errors
+from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.import_policy import ImportArguments, import_policy
 from torch_ppo.importing import orbax_folder, to_brax
 from torch_ppo.importing.imported import ForeignError
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import check_folder
+from torch_ppo.settings.command_line import spelled
+from torch_ppo.settings.spellings import HELP
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,26 @@ def export_to_brax(run: Path, out: Path, *, checkpoint: str = "best") -> Path:
     return path
 
 
+WAYS = {"import": ImportArguments, "export": ExportArguments}
 Arguments = (
     Annotated[ImportArguments, tyro.conf.subcommand("import")]
     | Annotated[ExportArguments, tyro.conf.subcommand("export")]
 )  # fmt: skip
 
 
+def _words(words: list[str]) -> list[str]:
+    """The command line as tyro reads it without an error; ConfigError for what it cannot be."""
+    if words and words[0] in WAYS:
+        return [words[0], *spelled(WAYS[words[0]], f"brax {words[0]}", words[1:])]
+    if set(HELP) & set(words):
+        return words
+    raise ConfigError(f"say which way: {called('brax')} import CHECKPOINT OUT, or {called('brax')} export RUN OUT")
+
+
 def main() -> None:
     """The program `python -m torch_ppo.brax`."""
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(Arguments, prog=called("brax"), description=__doc__)
+        arguments = tyro.cli(Arguments, args=_words(sys.argv[1:]), prog=called("brax"), description=__doc__)
         if isinstance(arguments, ExportArguments):
             path = export_to_brax(arguments.run, arguments.out, checkpoint=arguments.checkpoint)
             print(f"{path}: a checkpoint that brax.training.agents.ppo.checkpoint.load_policy reads")

@@ -19,10 +19,11 @@ from unittest import mock
 import tyro
 
 from torch_ppo.__main__ import PROGRAMS
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.dialects import DIALECTS
 from torch_ppo.envs import ENVS
 from torch_ppo.errors import user_errors
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import config_names, preset_names
 
 TASKS = tuple(sorted(ENVS))
@@ -127,7 +128,7 @@ def script(shell: str) -> str:
 def main() -> None:
     """The program `torch-ppo completion`."""
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(CompletionArguments, prog=called("completion"))
+        arguments = read_command_line(CompletionArguments, "completion")
         print(script(arguments.shell), end="")
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.diagnosis.conditions import number
 from torch_ppo.diagnosis.course import Course
 from torch_ppo.diagnosis.events import event_files, read_events
@@ -24,6 +24,7 @@ from torch_ppo.diagnosis.trainers import OURS, Trainer, course_of, recognised
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.running.history import read_history
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.settings.plan import doubts
@@ -106,7 +107,7 @@ def report(folder: Path) -> str:
 def main() -> None:
     """The program `python -m torch_ppo.doctor`."""
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(DoctorArguments, prog=called("doctor"))
+        arguments = read_command_line(DoctorArguments, "doctor")
         print("\n\n".join(report(folder) for folder in arguments.runs))
 
 

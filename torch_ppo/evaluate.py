@@ -15,7 +15,7 @@ import tyro
 from torch import Tensor
 
 from torch_ppo.callable_module import make_callable
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, user_errors
@@ -28,6 +28,7 @@ from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_
 from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.running.pretrained import find_policy
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import overflow_in_words
 from torch_ppo.simulation.task import Task
@@ -274,7 +275,7 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
 def main() -> None:
     """The program `python -m torch_ppo.evaluate`."""
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(EvaluateArguments, prog=called("evaluate"))
+        arguments = read_command_line(EvaluateArguments, "evaluate")
         options = dict(vars(arguments))
         perturb = options.pop("perturb")
         try:

@@ -19,7 +19,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
@@ -33,6 +33,7 @@ from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_
 from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_atomically
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.pretrained import find_policy
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.scaling import from_plain, to_plain
 from torch_ppo.simulation.task import Task
 
@@ -269,7 +270,7 @@ def contract_text(contract: Contract) -> str:
 def main() -> None:
     """The program `python -m torch_ppo.export`."""
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(ExportArguments, prog=called("export"))
+        arguments = read_command_line(ExportArguments, "export")
         if arguments.show is not None:
             shown = find_policy(arguments.show)
             print(contract_text(check_contract(contract_in(shown), shown)))

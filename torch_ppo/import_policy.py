@@ -30,6 +30,7 @@ from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.checks import without_idle
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
 
@@ -164,7 +165,7 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
 def main() -> None:
     """The program `python -m torch_ppo.import_policy`."""
     with reader_may_leave(), user_errors():
-        import_policy(tyro.cli(ImportArguments, prog=called("import_policy")))
+        import_policy(read_command_line(ImportArguments, "import_policy"))
 
 
 if __name__ == "__main__":

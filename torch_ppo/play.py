@@ -11,13 +11,10 @@ Where there is a display, MuJoCo's viewer shows one world in real time until it 
 """
 
 import contextlib
-import sys
 
-import tyro
-
-from torch_ppo.command import called, print_notes, reader_may_leave
+from torch_ppo.command import print_notes, reader_may_leave
 from torch_ppo.errors import ConfigError, user_errors
-from torch_ppo.running.spellings import rename
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.showing.video import check_video, default_video
 from torch_ppo.simulation.opengl import has_display
 from torch_ppo.watching.arguments import PlayArguments
@@ -58,7 +55,7 @@ def main() -> None:
     """The program `python -m torch_ppo.play`."""
     print_notes()
     with reader_may_leave(), user_errors(), contextlib.suppress(KeyboardInterrupt):
-        show(tyro.cli(PlayArguments, args=rename(sys.argv[1:]), prog=called("play")))
+        show(read_command_line(PlayArguments, "play"))
 
 
 if __name__ == "__main__":

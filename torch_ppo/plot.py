@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from torch_ppo.command import called, print_notes, reader_may_leave
+from torch_ppo.command import print_notes, reader_may_leave
 from torch_ppo.diagnosis.findings import diagnose
 from torch_ppo.diagnosis.rules import RULES
 from torch_ppo.doctor import open_course
@@ -36,6 +36,7 @@ from torch_ppo.running.comparing import (
 )
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.seed_statistics import spread_by_step
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.plan import doubts
 from torch_ppo.showing.curves import (
     FONT_SIZE,
@@ -263,7 +264,7 @@ def main() -> None:
     """The program `python -m torch_ppo.plot`."""
     print_notes()
     with reader_may_leave(), user_errors():
-        arguments = tyro.cli(PlotArguments, prog=called("plot"))
+        arguments = read_command_line(PlotArguments, "plot")
         check_matplotlib()
         runs = find_runs(arguments.runs)
         report = len(runs) == 1 and not arguments.curves

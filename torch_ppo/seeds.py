@@ -16,14 +16,13 @@ import os
 import re
 import signal
 import sys
+import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, did_you_mean, user_errors
 from torch_ppo.running.disk import make_folder, write_atomically
@@ -41,9 +40,10 @@ from torch_ppo.running.placing import (
 from torch_ppo.running.program import default_config, parse_arguments
 from torch_ppo.running.seed_statistics import compare_with, spread, spread_by_step
 from torch_ppo.running.signals import all_interrupt
-from torch_ppo.running.spellings import respell
+from torch_ppo.settings.command_line import divided, read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
+from torch_ppo.settings.spellings import respell
 from torch_ppo.showing.curves import SEVERAL_SEEDS, PlotError, draw_lines, new_figure, save_figure, spread_line
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def variant_options(variant: str) -> tuple[str, ...]:
 
 def plan(arguments: SeedsArguments, options: list[str]) -> list[Run]:
     """All runs, seed by seed. Whatever can be wrong with the settings is found here."""
-    options = respell(options, kinds())
+    options = respell(options, kinds() | typing.get_type_hints(SeedsArguments))
     for flag in ("--seed", "--run-dir", "--resume"):
         if flag in options:
             raise ConfigError(f"{flag} is set for each run; leave it out")
@@ -292,7 +292,8 @@ def said_as_they_end(outcomes: Iterator[Outcome], total: int) -> dict[Run, str]:
 def main() -> None:
     """The program `python -m torch_ppo.seeds`."""
     with reader_may_leave(), user_errors():
-        arguments, options = tyro.cli(SeedsArguments, prog=called("seeds"), return_unknown_args=True)
+        own, options = divided(SeedsArguments, sys.argv[1:])
+        arguments = read_command_line(SeedsArguments, "seeds", own)
         runs = plan(arguments, options)
         missing = [run for run in runs if not run.finished]
         make_folder(arguments.out, "--out")

@@ -17,11 +17,12 @@ from typing import Annotated
 import torch
 import tyro
 
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import reader_may_leave
 from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.formulas.pixels import PREFIX
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
 from torch_ppo.starting.files import write_starter
@@ -109,7 +110,7 @@ def main() -> None:
     """The program `torch-ppo tasks`."""
     with reader_may_leave(), user_errors():
         words = [word for word in sys.argv[1:] if word != "--env"]  # as it once was
-        arguments = tyro.cli(TasksArguments, args=words, prog=called("tasks"))
+        arguments = read_command_line(TasksArguments, "tasks", words)
         if arguments.new is not None or arguments.output is not None:
             begin(arguments)
             return

@@ -5,7 +5,7 @@ import pytest
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.options import kinds
 from torch_ppo.running.program import parse_arguments
-from torch_ppo.running.spellings import rename, respell
+from torch_ppo.settings.spellings import rename, respell
 
 SAME = [
     ("cartpole --seed 3", "--env cartpole --seed 3"),

@@ -3,17 +3,35 @@
 python -m torch_ppo.dialects ppo.yml --from sb3 --to rsl_rl
 """
 
-import argparse
 import json
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
-from torch_ppo.command import called, reader_may_leave
+import tyro
+
+from torch_ppo.command import reader_may_leave
 from torch_ppo.dialects import DIALECTS, propose_dialect, read_dialect, write_dialect
 from torch_ppo.dialects.reading import Reading
 from torch_ppo.errors import ConfigError, user_errors
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.settings.plan import summary
+
+KNOWN = ", ".join(f"{name} ({module.ABOUT})" for name, module in DIALECTS.items())
+
+
+@dataclass(frozen=True)
+class DialectsArguments:
+    """Read a configuration in another library's words and print it in ours or in a third one's."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """TOML, JSON, YAML, Python or shell text; FILE:SECTION for one section of it."""
+    source: Annotated[str, tyro.conf.arg(name="from", help=f"The file's dialect: ours, {KNOWN}.")] = "ours"
+    target: Annotated[str, tyro.conf.arg(name="to", help="The dialect to print: ours, or one of these.")] = "ours"
+    num_envs: int | None = None
+    """Where the file, in another dialect, does not say."""
 
 
 def settings_toml(reading: Reading) -> str:
@@ -23,17 +41,11 @@ def settings_toml(reading: Reading) -> str:
 
 def main() -> None:
     """The program `python -m torch_ppo.dialects`. Settings go to the output, the account of them to the errors."""
-    parser = argparse.ArgumentParser(prog=called("dialects"), description=__doc__.splitlines()[0])
-    parser.add_argument("file", help="TOML, JSON, YAML, Python or shell text; FILE:SECTION for one section of it")
-    known = ", ".join(f"{name} ({module.ABOUT})" for name, module in DIALECTS.items())
-    parser.add_argument("--from", dest="source", default="ours", help=f"the file's dialect: ours, {known}")
-    parser.add_argument(
-        "--to", dest="target", default="ours", help="the dialect to print: ours (default) or one of these"
-    )
-    parser.add_argument("--num-envs", type=int, help="where the file does not say")
     with reader_may_leave(), user_errors():
-        arguments = parser.parse_args()
+        arguments = read_command_line(DialectsArguments, "dialects")
         if arguments.source == "ours":
+            if arguments.num_envs is not None:
+                raise ConfigError("--num-envs is for a file in another dialect that does not say; ours does")
             proposal = propose_dialect(arguments.file)
             if proposal is not None:
                 raise ConfigError(proposal.replace("--dialect", "--from"))

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "suffix": "--run-dir FOLDER names the folder of the run",
     "use-tb": "files for TensorBoard are always written; leave it out",
     "use-wandb": "--tracker wandb does that; else leave it out",
-    "vision": "pixel observations are not supported yet; leave it out",
 }
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 HELP = ("-h", "--help")
@@ -46,7 +45,7 @@ def rename(words: Sequence[str]) -> list[str]:
     renamed = []
     for word in words:
         flag, equals, value = word.partition("=")
-        name = _name(flag)
+        name = name_of(flag)
         renamed.append(f"--{RENAMED[name]}{equals}{value}" if flag.startswith("--") and name in RENAMED else word)
     return renamed
 
@@ -58,7 +57,7 @@ def respell(words: Sequence[str], kinds: Mapping[str, object]) -> list[str]:
     """
     kinds = {name.replace("_", "-"): kind for name, kind in kinds.items()}
     try:
-        return [word for flag, values in _options(rename(words)) for word in _respelled(flag, values, kinds)]
+        return [word for flag, values, _ in options_in(rename(words)) for word in _respelled(flag, values, kinds)]
     except ConfigError as error:
         raise ConfigError(" ".join(str(error).split())) from None  # one line, whatever was typed
 
@@ -67,49 +66,52 @@ def _respelled(flag: str, values: list[str], kinds: Mapping[str, object]) -> lis
     if flag in HELP:
         return [flag]
     if flag:
-        return _option(_known(_name(flag), kinds), values, kinds)
+        return option(known(name_of(flag), kinds, "train", ELSEWHERE), values, kinds)
     if len(values) > 1:
         raise ConfigError(f"what is {' '.join(values[1:])}? Options begin with --, such as --num-envs 64")
     return ["--env", *values]
 
 
-def _name(flag: str) -> str:
+def name_of(flag: str) -> str:
     return flag.removeprefix("--").replace("_", "-")
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each option with what follows it; "" for what comes before the first."""
-    flag, values = "", []
+def options_in(words: Sequence[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """Each option with what follows it, and whether that begins after an =; "" for what comes before the first."""
+    flag, values, joined = "", [], False
     for word in words:
         if word.startswith("--") or word in HELP:
             if flag or values:
-                yield flag, values
+                yield flag, values, joined
             flag, equals, value = word.partition("=")
-            values = [value] if equals else []
+            values, joined = [value] if equals else [], bool(equals)
         else:
             values.append(word)
     if flag or values:
-        yield flag, values
+        yield flag, values, joined
 
 
-def _known(name: str, kinds: Mapping[str, object]) -> str:
-    """The name as it is known here; absl's --noflag is --no-flag."""
+def known(name: str, kinds: Mapping[str, object], program: str, elsewhere: Mapping[str, str]) -> str:
+    """The name of an option as `program` knows it; absl's --noflag is --no-flag. ConfigError if there is none.
+
+    elsewhere:  what to say of options that only others have
+    """
     positive = name.removeprefix("no").removeprefix("-")
     if name in kinds or (name.startswith("no-") and kinds.get(positive) is bool):
         return name
     if name.startswith("no") and kinds.get(RENAMED.get(positive, positive)) is bool:
         return f"no-{RENAMED.get(positive, positive)}"
     for spelled in (name, positive):
-        if spelled in ELSEWHERE:
-            raise ConfigError(f"there is no --{name} here: {ELSEWHERE[spelled].format(play=called('play'))}")
-    hint = did_you_mean(f"--{name}", [f"--{known}" for known in kinds])
+        if spelled in elsewhere:
+            raise ConfigError(f"there is no --{name} here: {elsewhere[spelled].format(play=called('play'))}")
+    hint = did_you_mean(f"--{name}", [f"--{each}" for each in kinds])
     if hint.startswith("; known"):  # all of them would be no help
-        hint = f"; {called('train')} --help has them all"
+        hint = f"; {called(program)} --help has them all"
     raise ConfigError(f"there is no option --{name}{hint}")
 
 
-def _option(name: str, values: list[str], kinds: Mapping[str, object]) -> list[str]:
-    """An option and its values."""
+def option(name: str, values: list[str], kinds: Mapping[str, object]) -> list[str]:
+    """An option and its values, as the program reads them. ConfigError for values that it cannot have."""
     kind = kinds.get(name, bool)
     if kind is bool:
         if not values:
@@ -121,14 +123,14 @@ def _option(name: str, values: list[str], kinds: Mapping[str, object]) -> list[s
                 else f"--{name} stands alone, without {' '.join(values)}"
             )
         return [f"--{name}" if TRUTH[values[0].lower()] else f"--no-{name}"]
-    is_list = any(typing.get_origin(each) is tuple for each in _alternatives(kind))
-    if is_list:
+    element = element_of(kind)
+    if element is int:
         values = " ".join(values).translate(str.maketrans("()[],", "     ")).split()
     if not values:
         raise ConfigError(f"--{name} needs a value")
-    if not is_list and len(values) > 1:
+    if element is None and len(values) > 1:
         raise ConfigError(f"--{name} takes one value, not {' '.join(values)}")
-    return [f"--{name}", *(_value(name, value, kind) for value in values)]
+    return [f"--{name}", *(value(name, each, kind) for each in values)]
 
 
 def _alternatives(kind: object) -> tuple[object, ...]:
@@ -136,7 +138,13 @@ def _alternatives(kind: object) -> tuple[object, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
 
 
-def _value(name: str, text: str, kind: object) -> str:
+def element_of(kind: object) -> object | None:
+    """What a list has in it, where an option takes one; None where it takes one value."""
+    lists = [each for each in _alternatives(kind) if typing.get_origin(each) is tuple]
+    return typing.get_args(lists[0])[0] if lists else None
+
+
+def value(name: str, text: str, kind: object) -> str:
     """A value as it is read; ConfigError if it is none of this kind."""
     kinds = _alternatives(kind)
     if types.NoneType in kinds and text.lower() in ("none", "null"):
@@ -145,7 +153,7 @@ def _value(name: str, text: str, kind: object) -> str:
         if typing.get_origin(each) is Literal:
             same = [choice for choice in typing.get_args(each) if choice.lower() == text.lower()]
             return same[0] if same else _refuse(name, text, kind)
-        if each is int or typing.get_origin(each) is tuple:
+        if each is int or element_of(each) is int:
             return str(_whole(text)) if _whole(text) is not None else _refuse(name, text, int)
         if each is float:
             try:
