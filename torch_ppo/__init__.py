@@ -70,6 +70,7 @@ if _program():
     importlib.import_module(f"{__name__}.errors").interrupts_end_imports()
     if _program() == f"{__name__}.train":
         importlib.import_module(f"{__name__}.command").say_loading(__version__)
+    importlib.import_module(f"{__name__}.command").check_opengl()
 
 
 def __getattr__(name: str) -> object:

@@ -4,6 +4,7 @@ Imports nothing that takes time: `torch-ppo` alone answers at once.
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -64,6 +65,23 @@ def highlighted(text: str) -> str:
     mark = "warning:"
     lines = text.split("\n")
     return "\n".join(f"{YELLOW}{mark}{PLAIN}{line[len(mark) :]}" if line.startswith(mark) else line for line in lines)
+
+
+def check_opengl() -> None:
+    """Ends the program with a line where MUJOCO_GL names what MuJoCo cannot be imported with."""
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen:
+        return
+    try:
+        importlib.import_module("mujoco")
+    except Exception as error:  # noqa: BLE001 - of whatever a loader of OpenGL stumbles over
+        reason = str(error).strip().partition("\n")[0]
+        print(
+            f"error: MUJOCO_GL is {chosen!r}, with which MuJoCo cannot be imported ({reason}); egl may work, and without "
+            "MUJOCO_GL what there is is taken",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def say_loading(version: str) -> None:

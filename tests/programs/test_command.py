@@ -318,6 +318,22 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("choice", ["nope", "osmesa"])
+def test_an_opengl_that_mujoco_cannot_be_imported_with(choice):
+    """Without a traceback, in whichever way a program is called."""
+    environment = {**ENVIRONMENT, "MUJOCO_GL": choice}
+    probe = subprocess.run([sys.executable, "-c", "import mujoco"], check=False, env=environment, capture_output=True)
+    if probe.returncode == 0:
+        pytest.skip(f"{choice} is there")
+    for program in (["-m", "torch_ppo.tasks", "cartpole"], ["-m", "torch_ppo", "play", "walker_walk"]):
+        result = subprocess.run(
+            [sys.executable, *program], check=False, env=environment, capture_output=True, text=True
+        )
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"error: MUJOCO_GL is {choice!r}, with which MuJoCo cannot be imported (")
+        assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [["--version"], ["tasks"], ["completion", "bash"], ["train", "--help"]])
 def test_output_that_is_closed_or_ascii(words, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/torch-ppo", *words])

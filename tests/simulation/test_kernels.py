@@ -1,5 +1,8 @@
-"""Saying so while MuJoCo Warp compiles."""
+"""Warp's start, and saying so while MuJoCo Warp compiles."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,3 +29,20 @@ def test_said_once_and_only_where_something_is_compiled(cache, caplog, compiles,
             time.sleep(0.1)
     words = [record.getMessage() for record in caplog.records]
     assert words == ["compiling MuJoCo Warp's kernels for this kind of model, once; half a minute to three"] * said
+
+
+def test_warp_starts_without_a_word_where_there_is_no_cuda():
+    """In a process of its own, whose first start it is; also one whose errors are closed."""
+    code = "import sys, os; {}from torch_ppo.simulation import warp_engine; print('started')"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    for before in ("", "os.close(2); "):
+        command = [sys.executable, "-c", code.format(before)]
+        result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "started\n", "")
+
+
+def test_other_errors_are_not_hidden(capfd):
+    with kernels._errors_without(kernels.NO_CUDA):
+        os.write(2, b"Warp CUDA warning: no driver\nWarp error: something else\n")
+        os.write(2, b"Warp CUDA error: nor this\nwithout an end")
+    assert capfd.readouterr().err == "Warp error: something else\nwithout an end"

@@ -9,9 +9,9 @@ import numpy as np
 import warp as wp
 
 from torch_ppo.errors import UserError
-from torch_ppo.simulation.kernels import compiling_is_said
+from torch_ppo.simulation.kernels import compiling_is_said, start_warp
 
-wp.config.log_level = wp.LOG_WARNING
+start_warp()
 
 # Where everything is; C MuJoCo has computed it.
 POSES = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")

@@ -1,15 +1,56 @@
-"""Saying so when MuJoCo Warp compiles its kernels: half a minute to three, the first time for a kind of model."""
+"""Starting Warp; and saying so when it compiles MuJoCo Warp's kernels: half a minute to three, for a new kind of model."""
 
 import contextlib
 import logging
 import os
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
+import torch
 import warp as wp
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 0.2  # seconds
+
+NO_CUDA = b"Warp CUDA "  # how lines begin that its library in C writes where CUDA does not work
+
+
+def start_warp() -> None:
+    """Starts Warp with its warnings and errors alone, and where torch has no CUDA either without those about CUDA.
+
+    Those are written in C to the process's errors, for which Warp has no setting, at every start on a CPU.
+    """
+    wp.config.log_level = wp.LOG_WARNING
+    if torch.cuda.is_available():
+        wp.init()
+        return
+    with _errors_without(NO_CUDA):
+        wp.init()
+
+
+@contextlib.contextmanager
+def _errors_without(beginning: bytes) -> Iterator[None]:
+    """Lines that begin so are left out of what is written to the process's errors inside, from C too."""
+    try:
+        before = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    with tempfile.TemporaryFile() as written:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            written.seek(0)
+            for line in written:
+                if not line.startswith(beginning):
+                    os.write(2, line)
+
 
 _said: set[str] = set()  # once in a process is enough
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_ppo.simulation.capture import capture_warp, in_a_recording, on_torch_stream
 from torch_ppo.simulation.clock import Clock
-from torch_ppo.simulation.kernels import compiling_is_said
+from torch_ppo.simulation.kernels import compiling_is_said, start_warp
 from torch_ppo.simulation.model_fields import FOLLOWED_ON_WARP
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import (
@@ -30,8 +30,7 @@ from torch_ppo.simulation.warp_constants import Constants
 from torch_ppo.simulation.warp_views import WarpViews
 from torch_ppo.simulation.world_fields import WorldFields
 
-wp.config.log_level = wp.LOG_WARNING
-wp.init()
+start_warp()
 
 # Iteration limits of the solver are bits of `overflow` too, but reaching one is not a lost contact.
 CAPACITY_BITS = int(mjw.OverflowType.ALL) & ~int(mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS)
