@@ -32,7 +32,7 @@ FACE = {
     "make_env": "running.acting",
     "make_ppo_networks": "formulas.networks",
     "make_ppo_networks_vision": "formulas.pixels",
-    "make_task": "envs",
+    "make_task": "environments.finding",
     "make_vec": "elsewhere.making",
     "menagerie_model": "simulation.menagerie",
     "render": "pictures",

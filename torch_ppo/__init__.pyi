@@ -2,7 +2,7 @@
 
 from torch_ppo.elsewhere.making import make_vec as make_vec
 from torch_ppo.elsewhere.rsl_rl import RslRlEnv as RslRlEnv
-from torch_ppo.envs import make_task as make_task
+from torch_ppo.environments.finding import make_task as make_task
 from torch_ppo.episodes import Rollout as Rollout
 from torch_ppo.episodes import rollout as rollout
 from torch_ppo.errors import UserError as UserError

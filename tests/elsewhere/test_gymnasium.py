@@ -11,7 +11,10 @@ import torch
 
 import torch_ppo
 from tests.helpers.toy import ToyTask
+from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.sources import Wanted
 from torch_ppo.running.acting import EnvSettings
+from torch_ppo.settings.config import Config
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -91,6 +94,21 @@ def test_a_single_env_is_what_make_env_gives():
 @pytest.fixture
 def three_step_episodes():
     return torch_ppo.make_vec("cartpole", 4, episode_length=3)
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_trained_in(tensors):
+    """With its own time limit; what was observed at the ends of several episodes at once is that of each."""
+    env = torch_ppo.make_vec("cartpole", 4, episode_length=5, action_repeat=2, tensors=tensors)
+    assert env.episode_length == source_of(env).episode_length == 3
+    settings = {"num_timesteps": 48, "unroll_length": 4, "batch_size": 4, "num_minibatches": 1, "run_evals": False}
+    torch_ppo.train(env, num_envs=4, **settings)
+    own, generator = Config(num_timesteps=1, num_envs=4), torch.Generator().manual_seed(0)
+    envs = source_of(env).make(Wanted(own, 4, generator, keep_final=True))
+    for _ in range(3):
+        envs.step(torch.zeros(4, 1))
+    assert envs.truncation.all() and len(envs.final_observation["state"].unique(dim=0)) == 4
+    torch.testing.assert_close(envs.final_observation["state"], env._env.final_observation["state"])
 
 
 def test_spaces(three_step_episodes):
@@ -261,6 +279,8 @@ def test_settings_are_those_of_make_env():
         ("cartpole", {"render_mode": "rgb_array", "camera": "nowhere"}, "camera is 'nowhere'"),
         ("cartpole", {"render_mode": "rgb_array", "renderer": "ray"}, "renderer is 'ray', but must be rays or gl"),
         ("cartpole", {"render_mode": "rgb_array", "width": 4}, "width is 4, but must be from 16"),
+        ("cartpole", {"width": 64}, "width = 64 has no effect without render_mode"),
+        ("cartpole", {"render_mod": "rgb_array"}, "unknown argument 'render_mod'; did you mean 'render_mode'"),
         ("cartpole", {"episode_lenght": 3}, "unknown argument 'episode_lenght'; did you mean 'episode_length'"),
         ("cartpole_balance_vision", {"vision": False}, "observes nothing with vision = False; True would work"),
     ],

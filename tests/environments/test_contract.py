@@ -309,6 +309,19 @@ def test_names_of_other_libraries_without_our_prefix(name, words):
         source_of(name)
 
 
+@pytest.mark.parametrize("name", ["gym:Pendulum-v1", "gymnasium:Pendulum-v1", "Pendulum-v1"])
+def test_make_task_says_what_makes_envs_of_others(name):
+    with pytest.raises(
+        ConfigError, match=f"{name} is no task, .* of gymnasium, .*make_env..gym:Pendulum-v1., num_envs"
+    ):
+        torch_ppo.make_task(name)
+
+
+def test_our_own_task_by_somebody_elses_name():
+    """Which docs/task_list.md gives."""
+    assert type(torch_ppo.make_task("Ant-v5")).__name__ == source_of("Ant-v5").name == "Ant"
+
+
 def test_what_needs_our_own_simulation_says_so():
     with pytest.raises(ConfigError, match="gym:Pendulum-v1 is not simulated here"):
         simulated_task("gym:Pendulum-v1")

@@ -16,6 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import torch_ppo.train
+from torch_ppo.errors import ConfigError
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.settings.config import Config
@@ -464,3 +465,42 @@ def test_compile_flags(flag, compile):
     assert arguments.settings.checked().compile is compile
     arguments, _ = parse_arguments(["--env", "cartpole"])
     assert arguments.settings.checked().compile is torch.cuda.is_available()
+
+
+def test_what_an_option_leaves_idle_of_a_configuration_is_left_out(caplog):
+    """As a line says; what the command line has itself is refused, and so is what lies idle in the file alone."""
+    caplog.set_level("INFO", "torch_ppo")
+    arguments, _ = parse_arguments("cartpole --config cartpole_cpu --distribution-type tanh_normal".split())
+    assert arguments.settings.checked().noise_std_type == Config.noise_std_type
+    (record,) = caplog.records
+    left = "noise_std_type, init_noise_std, mean_kernel_init_fn"
+    assert record.getMessage() == f"note: {left} of cartpole_cpu would have no effect with the options given; left out"
+    config = "--config cartpole_balance_vision_cpu "
+    assert parse_arguments(f"{config} --no-vision".split())[0].settings.checked().view_size is None
+    assert parse_arguments(f"{config} --pixel-encoder resnet18".split())[0].settings.checked().view_size == 32
+    for words in (f"{config} --no-vision --view-size 8", "--config cartpole_cpu --view-size 8"):
+        with pytest.raises(ConfigError, match="view_size = 8 has no effect with vision = False"):
+            parse_arguments(words.split())[0].settings.checked()
+
+
+def test_what_lies_idle_in_a_file_is_refused_whatever_the_options(tmp_path):
+    (tmp_path / "a.toml").write_text('env = "cartpole"\nnum_timesteps = 1\nview_size = 8\n')
+    with pytest.raises(ConfigError, match="view_size = 8 has no effect with vision = False"):
+        parse_arguments(["--config", str(tmp_path / "a.toml"), "--seed", "1"])[0].settings.checked()
+
+
+@pytest.mark.parametrize("env", ["gym:Pendulum-v1", "torch_ppo.envs.ant:Ant"])
+def test_no_configuration_is_proposed_that_is_of_another_task(env):
+    if env.startswith("gym:"):
+        pytest.importorskip("gymnasium")
+    with pytest.raises(ConfigError, match=r"needs --config with its settings: a TOML file with num_timesteps") as error:
+        parse_arguments(["--env", env])
+    assert "cartpole" not in str(error.value)
+
+
+def test_a_configuration_beside_a_task_is_named(tmp_path):
+    (tmp_path / "arm.py").write_text("from torch_ppo.envs.ant import Ant as Arm\n")
+    (tmp_path / "arm.toml").touch()
+    with pytest.raises(ConfigError) as error:
+        parse_arguments(["--env", f"{tmp_path}/arm.py:Arm"])
+    assert str(error.value).endswith(f"needs --config with its settings; beside it lies {tmp_path}/arm.toml")

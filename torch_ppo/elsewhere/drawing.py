@@ -3,12 +3,24 @@
 import mujoco
 import numpy as np
 
+from torch_ppo.elsewhere.settings import PictureSettings
 from torch_ppo.environments.contract import Environment, EnvironmentMisfit
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 
 MODES = ("rgb_array",)
 RENDERERS = ("rays", "gl")
+
+
+def drawing_of(env: Environment, settings: PictureSettings) -> "Drawing | None":
+    """What draws `env` as is asked for; None without a `render_mode`. ConfigError for what then has no effect."""
+    given = dict(settings)
+    mode = given.pop("render_mode", None)
+    if mode is None:
+        for name, value in given.items():
+            raise ConfigError(f'{name} = {value!r} has no effect without render_mode; "rgb_array" would draw')
+        return None
+    return Drawing(env, mode, **given)
 
 
 class Drawing:
@@ -18,7 +30,14 @@ class Drawing:
     """
 
     def __init__(
-        self, env: Environment, mode: str, *, width: int, height: int, camera: str | None, renderer: str
+        self,
+        env: Environment,
+        mode: str,
+        *,
+        width: int = 320,
+        height: int = 240,
+        camera: str | None = None,
+        renderer: str = "rays",
     ) -> None:
         if mode not in MODES:
             raise ConfigError(f"render_mode is {mode!r}, but must be {MODES[0]} or None{did_you_mean(mode, MODES)}")

@@ -2,6 +2,7 @@
 
 import torch
 
+from torch_ppo.elsewhere.settings import VectorSettings
 from torch_ppo.environments.contract import Environment, EnvironmentMisfit, lacking
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.running.acting import EnvSettings, env_and_generator
@@ -26,7 +27,9 @@ class Episodes:
             )
         unknown = [name for name in settings if name not in EnvSettings.__annotations__]
         if unknown:
-            raise ConfigError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], EnvSettings.__annotations__)}")
+            raise ConfigError(
+                f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], VectorSettings.__annotations__)}"
+            )
         env, self._generator = env_and_generator(
             environment, STREAM, {**settings, "num_envs": num_envs}, keep_final=True
         )

@@ -10,10 +10,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from torch_ppo.elsewhere.drawing import MODES, Drawing, frames_per_second
+from torch_ppo.elsewhere.drawing import MODES, drawing_of, frames_per_second
 from torch_ppo.elsewhere.episodes import Episodes, no_options
+from torch_ppo.elsewhere.settings import SingleSettings, VectorSettings, divided
 from torch_ppo.environments.contract import Environment
-from torch_ppo.running.acting import EnvSettings
 from torch_ppo.simulation.task import Observation, Task
 
 NO_LIMIT = 10**9  # env steps; the limit of a single env is Gymnasium's own
@@ -48,22 +48,17 @@ class TaskVectorEnv(VectorEnv):
         environment: Task | str,
         num_envs: int = 1,
         *,
-        tensors: bool = False,
-        render_mode: str | None = None,
-        width: int = 320,
-        height: int = 240,
-        camera: str | None = None,
-        renderer: str = "rays",
         max_episode_steps: int | None = None,
-        **settings: Unpack[EnvSettings],
+        **settings: Unpack[VectorSettings],
     ) -> None:
         """Gymnasium gives `max_episode_steps`, a time limit in steps of its own: the `episode_length` of make_env."""
         if max_episode_steps is not None:
             settings.setdefault("episode_length", max_episode_steps * settings.get("action_repeat", 1))
-        self._episodes = Episodes(environment, num_envs, settings)
-        self._env, self.num_envs, self.render_mode = self._episodes.env, num_envs, render_mode
-        drawn = {"width": width, "height": height, "camera": camera, "renderer": renderer}
-        self._drawing = None if render_mode is None else Drawing(self._env, render_mode, **drawn)
+        tensors = settings.pop("tensors", False)
+        pictures, of_env = divided(settings)
+        self._episodes = Episodes(environment, num_envs, of_env)
+        self._env, self.num_envs, self.render_mode = self._episodes.env, num_envs, pictures.get("render_mode")
+        self._drawing = drawing_of(self._env, pictures)
         self.metadata = {
             "autoreset_mode": AutoresetMode.SAME_STEP,
             "render_modes": list(MODES),
@@ -75,6 +70,11 @@ class TaskVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._given = torch.clone if tensors else array
         self._infos = self._tensor_infos if tensors else self._array_infos
+
+    @property
+    def episode_length(self) -> int:
+        """Steps of the longest episode, each of `action_repeat` env steps; what it is trained in with."""
+        return -(-self._env.episode_length // self._env.action_repeat)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts a new episode in every env; with `seed` the same ones, and the same after them, each time."""
@@ -155,18 +155,12 @@ class TaskEnv(gymnasium.Env):
     def __init__(
         self,
         environment: Task | str,
-        *,
-        render_mode: str | None = None,
-        width: int = 320,
-        height: int = 240,
-        camera: str | None = None,
-        renderer: str = "rays",
-        **settings: Unpack[EnvSettings],
+        **settings: Unpack[SingleSettings],
     ) -> None:
-        self._episodes = Episodes(environment, 1, {"episode_length": NO_LIMIT, **settings})
-        self._env, self.render_mode = self._episodes.env, render_mode
-        drawn = {"width": width, "height": height, "camera": camera, "renderer": renderer}
-        self._drawing = None if render_mode is None else Drawing(self._env, render_mode, **drawn)
+        pictures, of_env = divided(settings)
+        self._episodes = Episodes(environment, 1, {"episode_length": NO_LIMIT, **of_env})
+        self._env, self.render_mode = self._episodes.env, pictures.get("render_mode")
+        self._drawing = drawing_of(self._env, pictures)
         self.metadata = {"render_modes": list(MODES), "render_fps": frames_per_second(self._env)}
         self.observation_space, self.action_space = observation_space(self._episodes), action_space(self._env)
 

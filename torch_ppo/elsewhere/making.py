@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Unpack
 
+from torch_ppo.elsewhere.settings import VectorSettings
 from torch_ppo.errors import ConfigError
-from torch_ppo.running.acting import EnvSettings
 from torch_ppo.simulation.task import Task
 
 if TYPE_CHECKING:
@@ -13,22 +13,15 @@ if TYPE_CHECKING:
 def make_vec(
     environment: Task | str,
     num_envs: int = 1,
-    *,
-    tensors: bool = False,
-    render_mode: str | None = None,
-    width: int = 320,
-    height: int = 240,
-    camera: str | None = None,
-    renderer: str = "rays",
-    **settings: Unpack[EnvSettings],
+    **settings: Unpack[VectorSettings],
 ) -> "VectorEnv[Any, Any, Any]":
     """`num_envs` episodes of a task as a `gymnasium.vector.VectorEnv`.
 
     environment:  a task, or the name of one
     tensors:      give tensors on the device where Gymnasium has arrays
-    render_mode:  rgb_array lets `render` draw each env
-    width, height, camera, renderer:  of those pictures, as of `torch_ppo.render`
-    settings:     all others of `make_env`
+    render_mode:  rgb_array lets `render` draw each env; by default it draws nothing
+    width, height, camera, renderer:  of those pictures, as of `torch_ppo.render`: 320, 240, the model's own, "rays"
+    settings:     all of `make_env`
 
     An episode that ends restarts in the same step (`AutoresetMode.SAME_STEP`). What was observed at its end is in
     `infos["final_obs"]`: with arrays one observation per ended env and None for others, with tensors of all envs;
@@ -42,14 +35,4 @@ def make_vec(
         if error.name != "gymnasium":
             raise
         raise ConfigError("make_vec needs the package gymnasium: pip install '.[gym]'") from None
-    return TaskVectorEnv(
-        environment,
-        num_envs,
-        tensors=tensors,
-        render_mode=render_mode,
-        width=width,
-        height=height,
-        camera=camera,
-        renderer=renderer,
-        **settings,
-    )
+    return TaskVectorEnv(environment, num_envs, **settings)

@@ -7,7 +7,8 @@ from functools import partial
 
 from torch_ppo.environments.contract import NEEDED, WHOLE, lacking
 from torch_ppo.environments.sources import AS_USUAL, FunctionSource, ObjectSource, Source, TaskSource, Wrapping
-from torch_ppo.envs import canonical_name, load_named, make_task
+from torch_ppo.envs import ENVS, canonical_name, load_named
+from torch_ppo.envs import make_task as task_named
 from torch_ppo.errors import ConfigError
 from torch_ppo.simulation.task import Task
 
@@ -25,6 +26,11 @@ LIBRARIES = {
 }
 
 SPELLINGS = {"gymnasium": "gym", "mujoco_playground": "playground"}  # what a package is called, and our prefix
+
+
+def _package(library: str) -> str:
+    """What is imported for a prefix."""
+    return next((package for package, prefix in SPELLINGS.items() if prefix == library), library)
 
 
 def library_of(name: str) -> str | None:
@@ -50,6 +56,22 @@ def simulated_task(name: str) -> Task:
             "--perturb plays its episodes"
         )
     return make_task(name)
+
+
+def make_task(name: str) -> Task:
+    """A task by name, or a user's own: "package.module:Task" or "path/to/file.py:Task".
+
+    ConfigError says what is wrong with the name, and suggests the nearest of ours, or the call for another library's.
+    """
+    theirs = name if isinstance(name, str) and library_of(name) else None
+    if theirs is None and isinstance(name, str) and canonical_name(name) not in ENVS:
+        theirs = _somebody_elses(name)
+    if theirs is not None:
+        raise ConfigError(
+            f"{name} is no task, but an environment of {_package(library_of(theirs))}, which is not simulated here; "
+            f'make_env("{theirs}", num_envs) makes envs of it, and train("{theirs}", ...) trains in it'
+        )
+    return task_named(name)
 
 
 def _somebody_elses(name: str) -> str | None:
@@ -116,16 +138,16 @@ def _named(name: str, wrapping: Wrapping) -> Source:
     if library is not None:
         return _library(library)(name.removeprefix(f"{library}:"), wrapping)
     meant = _somebody_elses(name)
-    if meant is not None:
+    if meant is not None and canonical_name(name) not in ENVS:
         raise ConfigError(
             f"there is no env {name!r}; {meant} would be {LIBRARIES[library_of(meant)][0].split('_')[0]}'s"
         )
     if ":" not in name or name.startswith(":"):
-        return TaskSource(make_task(name), wrapping)
+        return TaskSource(task_named(name), wrapping)
     found = load_named(name)
     made_by = found.func if isinstance(found, partial) else found
     if isinstance(found, Task) or (isinstance(made_by, type) and issubclass(made_by, Task)):
-        return TaskSource(make_task(name), wrapping)
+        return TaskSource(task_named(name), wrapping)
     return source_of(found, f"env {name}", wrapping)
 
 

@@ -309,8 +309,9 @@ class VectorSource:
 
     @property
     def episode_length(self) -> int | None:
-        """Of the time limit that they were made with, where they say so."""
-        return getattr(getattr(self.env, "spec", None), "max_episode_steps", None)
+        """Of the time limit that they were made with, where they say so: their spec, or an attribute of that name."""
+        own = getattr(getattr(self.env, "spec", None), "max_episode_steps", None)
+        return own or getattr(self.env.unwrapped, "episode_length", None)
 
     def make(self, wanted: Wanted) -> Environment:
         """The envs."""
@@ -369,13 +370,16 @@ class Vector:
             self._rescaling(action.cpu().numpy())
         )
         self.observation = self.final_observation = self._rows(seen)
-        done = self.termination | self.truncation
+        done = np.asarray(self.termination, bool) | np.asarray(self.truncation, bool)
         if not done.any():
             return
         if self._mode is AutoresetMode.DISABLED:
             self.observation = self._rows(self.env.reset(options={"reset_mask": done})[0])
-        else:
-            self.final_observation = self.final_observation.clone()
-            for i in done.nonzero()[0]:
-                row = np.asarray(spaces.flatten(self._space, infos["final_obs"][i]), np.float32)
-                self.final_observation[i] = torch.from_numpy(row)
+            return
+        self.final_observation, final = self.final_observation.clone(), infos["final_obs"]
+        if getattr(final, "dtype", None) != object:  # of all envs, not one for each that ended
+            self.final_observation[done] = self._rows(final)[done]
+            return
+        for i in done.nonzero()[0]:
+            row = np.asarray(spaces.flatten(self._space, final[i]), np.float32)
+            self.final_observation[i] = torch.from_numpy(row)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from torch_ppo.environments.finding import canonical, library_of, source_of
 from torch_ppo.envs import ENVS, canonical_name
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.folder import RunFolder
-from torch_ppo.running.options import ProgramOptions, TrainArguments, kinds, read_options
+from torch_ppo.running.options import ProgramOptions, TrainArguments, UncheckedConfig, kinds, read_options
 from torch_ppo.running.trackers import check_tracker
 from torch_ppo.running.training_state import OF_OURS
+from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import config_names, preset_names, read_config
 from torch_ppo.settings.spellings import respell
@@ -84,6 +86,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     if arguments.tracker not in (None, "off"):
         check_tracker(arguments.tracker)
     settings = dataclasses.replace(arguments.settings, env=canonical(arguments.settings.env))
+    if name is not None:
+        settings = _without_idle_of_file(settings, values, words, Path(name).stem)
     arguments = dataclasses.replace(arguments, settings=settings, env_is_given=given.env is not None)
     if given.resume is not None:
         return arguments, f"{name} ({why})"
@@ -138,13 +142,23 @@ def _source(given: argparse.Namespace, asks_for_help: bool) -> tuple[str | None,
         if _settings_of(given) is not None:
             return None, "the environment's own settings"
         if ":" in given.env and not asks_for_help:
-            raise ConfigError(
-                f"--env {given.env} needs --config with its settings; --config cartpole_cpu would be a start"
-            )
+            raise ConfigError(f"--env {given.env} needs --config with its settings{_where_settings_may_be(given.env)}")
         return (None, "") if ":" in given.env else default_config(given.env)
     if asks_for_help:
         return None, ""
     raise ConfigError("say what to train: --env cartpole, --config FILE or --resume RUN_FOLDER")
+
+
+def _where_settings_may_be(env: str) -> str:
+    """What is known of a configuration for an environment that has none: a file beside its own, or how to write one."""
+    place = env.rpartition(":")[0]
+    beside = Path(place).with_suffix(".toml")
+    if place.endswith(".py") and beside.is_file():
+        return f"; beside it lies {shlex.quote(str(beside))}"
+    return (
+        ": a TOML file with num_timesteps, num_envs and others (docs/tasks.md has one), or with --dialect one in another "
+        "library's words"
+    )
 
 
 def _settings_of(given: argparse.Namespace) -> dict[str, object] | None:
@@ -203,6 +217,25 @@ def _leave_out_settings_of_ours(values: dict[str, object], given: argparse.Names
         del values[name]
     if left:
         log.info(f"note: {', '.join(left)} of {given.config} would have no effect in {given.env}; left out")
+
+
+def _without_idle_of_file(
+    settings: UncheckedConfig, of_file: dict[str, object], words: Sequence[str], file: str
+) -> UncheckedConfig:
+    """Settings of a configuration that only an option of the command line leaves idle are left out, and a line says so.
+
+    Those that the command line has itself, or that lie idle in the file alone, are refused later.
+    """
+    given = {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words if word.startswith("--")}
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    alone = without_idle(of_file, defaults)
+    values = {name: getattr(settings, name) for name in defaults}
+    active = without_idle(values, defaults, keep=given)
+    left = [name for name in values if active[name] != values[name] and alone[name] == values[name]]
+    if not left:
+        return settings
+    log.info(f"note: {', '.join(left)} of {file} would have no effect with the options given; left out")
+    return dataclasses.replace(settings, **{name: active[name] for name in left})
 
 
 def _read_in_dialect(given: argparse.Namespace) -> dict[str, object]:

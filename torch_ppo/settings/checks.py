@@ -4,7 +4,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from torch_ppo.errors import ConfigError, did_you_mean
@@ -266,23 +266,31 @@ _ACTS_WITH = {
 }
 
 
-def without_idle(values: Mapping[str, object], defaults: Mapping[str, object]) -> dict[str, object]:
+def _conditions(names: Iterable[str]) -> list[tuple[str, str, tuple[object, ...]]]:
+    """Each setting that may lie idle, the one that it acts with, and the values of that."""
+    convolutions = [(name, "pixel_encoder", ("cnn",)) for name in names if name.startswith("cnn_")]
+    return [*((name, other, values) for name, (other, values) in _ACTS_WITH.items()), *convolutions]
+
+
+def without_idle(
+    values: Mapping[str, object], defaults: Mapping[str, object], keep: Collection[str] = ()
+) -> dict[str, object]:
     """Settings by name, with their defaults for those that would be refused because they lie idle.
 
     defaults:  of all settings
+    keep:      those that stay as they are
     """
     found = {**defaults, **values}
     for _ in range(2):  # one may lie idle because of another that did
-        for name, (other, wanted) in _ACTS_WITH.items():
-            if found[other] not in wanted:
+        for name, other, wanted in _conditions(defaults):
+            if found[other] not in wanted and name not in keep:
                 found[name] = defaults[name]
     return found
 
 
 def _check_idle(c: Config) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(c)}
-    convolutions = [(name, ("pixel_encoder", ("cnn",))) for name in defaults if name.startswith("cnn_")]
-    for name, (other, values) in (*_ACTS_WITH.items(), *convolutions):
+    for name, other, values in _conditions(defaults):
         value, found = getattr(c, name), getattr(c, other)
         if value != defaults[name] and found not in values:
             alternatives = " or ".join(repr(value) for value in values)
