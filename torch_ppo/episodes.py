@@ -87,6 +87,7 @@ def rollout(
     physics: Engine = "auto",
     device: str = "cpu",
     episode_length: int | None = None,
+    trust: bool = False,
 ) -> Rollout:
     """Lets a policy act and returns all that happened.
 
@@ -109,6 +110,7 @@ def rollout(
         physics=physics,
         device=device,
         episode_length=episode_length,
+        trust=trust,
     )
     env = acting.env
     if env.physics is None:

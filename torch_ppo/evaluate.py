@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from torch import Tensor
 
 from torch_ppo.callable_module import make_callable
 from torch_ppo.command import reader_may_leave
@@ -27,6 +26,7 @@ from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.evaluation import Evaluation
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
@@ -37,58 +37,6 @@ __all__ = ["Evaluation", "evaluate"]
 
 MAX_ENVS = 256  # stepped together where `num_envs` does not say
 MAX_EPISODES = 1_000_000  # whose returns are kept
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """What a number of whole episodes came to; prints as one line. Tensors are on the CPU.
-
-    env:      name of the task
-    returns:  sum of the rewards                                             (episodes,)
-    lengths:  in env steps                                                   (episodes,) int32
-    metrics:  the task's, by name: means of a "...per_step", else sums       (episodes,) per name
-    success:  whether the task was achieved at the end; None where the task
-              does not say                                                   (episodes,) bool
-    """
-
-    env: str
-    returns: Tensor
-    lengths: Tensor
-    metrics: dict[str, Tensor]
-    success: Tensor | None = None
-
-    @property
-    def mean(self) -> float:
-        """Mean return; `eval/episode_reward` of a run."""
-        return self.returns.mean().item()
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the returns (population); `eval/episode_reward_std` of a run."""
-        return self.returns.std(correction=0).item()
-
-    @property
-    def standard_error(self) -> float:
-        """How far off the mean may be: sample standard deviation over the root of the number; NaN for one episode."""
-        n = len(self.returns)
-        return self.std / math.sqrt(n - 1) if n > 1 else math.nan
-
-    @property
-    def success_rate(self) -> float | None:
-        """Share of the episodes that were a success; `eval/success_rate` of a run. None where the task does not say."""
-        return None if self.success is None else self.success.float().mean().item()
-
-    def __repr__(self) -> str:
-        n, length = len(self.returns), self.lengths.to(torch.float32).mean().item()
-        success = "" if self.success is None else f", success {self.success_rate:.0%}"
-        digits = 1 if abs(self.mean) >= 10 else 3
-        few = f"{self.standard_error:.2g}"  # digits, of a small one; a large one would be 1.2e+02
-        error = "-" if n == 1 else few if self.standard_error < 10 else f"{self.standard_error:.0f}"
-        return (
-            f"{self.env}: return {self.mean:.{digits}f} ± {self.std:.{digits}f} "
-            f"(standard error {error}), "
-            f"length {length:.0f}{success}, {n} episode{'s' * (n != 1)}"
-        )
 
 
 @torch.no_grad()
@@ -104,13 +52,15 @@ def evaluate(
     physics: Engine = "auto",
     device: str = "cpu",
     episode_length: int | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Plays whole episodes and returns how they went.
 
     run_or_policy:   a run folder, a checkpoint, an exported file, a policy of `load_policy`, or any function from what
                      `Env.step` returns as observation to actions (num_envs, action_dim)
-    env:             a task, the name of one, or an `Env`, which is reset; by default the task that the run was in, with
-                     its episode length, action repeat and, unless `randomize_eval` is false, domain randomisation
+    env:             a task, the name of one, or an `Env`, which is reset; by default the task that the run was in. In
+                     that, named or not, it has the run's episode length, action repeat and, unless `randomize_eval` is
+                     false, domain randomisation
     episodes:        how many
     num_envs:        episodes at a time; by default all, up to 256
     seed:            of start states and sampled actions; those of a run's own first evaluation with that seed
@@ -120,6 +70,7 @@ def evaluate(
                      one world of plain C MuJoCo by the policy's contract alone
     device:          cpu, cuda, or auto
     episode_length:  time limit in env steps
+    trust:           run the code of a task of its own that only the run's folder names
 
     The first episode of each env counts and no other: those that end early would otherwise come up more often.
     Raises UserError for what cannot be played.
@@ -131,7 +82,7 @@ def evaluate(
     alone = physics == "mujoco" and num_envs is None and device == "cpu"
     if alone and isinstance(run_or_policy, str | PathLike) and not isinstance(env, Env):
         options = {"episodes": episodes, "seed": seed, "deterministic": deterministic, "checkpoint": checkpoint}
-        return sim_to_sim(Path(run_or_policy), env, episode_length=episode_length, **options)
+        return sim_to_sim(Path(run_or_policy), env, episode_length=episode_length, trust=trust, **options)
     acting = find_acting(
         run_or_policy,
         env,
@@ -143,6 +94,7 @@ def evaluate(
         physics=physics,
         device=device,
         episode_length=episode_length,
+        trust=trust,
     )
     if acting.env.random_episode_phase:
         raise ConfigError(
@@ -175,9 +127,12 @@ def sim_to_sim(
     checkpoint: str,
     episode_length: int | None,
     perturbation: Perturbation | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """`evaluate` in one world of plain C MuJoCo, by the policy's contract alone; see `exporting.sim_to_sim`."""
-    act, contract, task = _with_contract(path, checkpoint, deterministic, env)
+    if env is not None and trust:
+        raise ConfigError("trust is for the task that a run's folder names, and env names one; leave one of them out")
+    act, contract, task = _with_contract(path, checkpoint, deterministic, env, trust)
     if task is None:
         raise ConfigError("the task is not known; --env names it")
     name = canonical_name(task) if isinstance(task, str) else type(task).__name__
@@ -194,7 +149,7 @@ def sim_to_sim(
 
 
 def _with_contract(
-    path: Path, checkpoint: str, deterministic: bool, env: Task | str | None
+    path: Path, checkpoint: str, deterministic: bool, env: Task | str | None, trust: bool
 ) -> tuple[Act, Contract, Task | str | None]:
     """What acts, its contract, and the task: `env`, or what an exported file, a run folder or a checkpoint names."""
     path = find_policy(path)
@@ -214,7 +169,7 @@ def _with_contract(
     contract = make_contract(agent, policy, Known(config, controls=saved.get("controls")))
     folder = source.parent.parent if source.parent.name == "checkpoints" else source.parent
     if env is None and config.env:
-        env, _ = locate_task(folder, config.env, trusted=False, remedy='env="{name}"')
+        env, _ = locate_task(folder, config.env, trusted=trust, remedy='env="{name}"')
     return policy, contract, env
 
 
@@ -226,6 +181,8 @@ class EvaluateArguments:
     """Run folder, checkpoint, exported policy, or a task that a policy comes along for, such as walker_walk."""
     env: str | None = None
     """Task; by default the run's."""
+    trust: bool = False
+    """Run the code of a task of its own that the run's folder names, without --env."""
     episodes: int = 100
     """How many whole episodes."""
     num_envs: int | None = None
@@ -263,6 +220,7 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
             checkpoint=arguments.checkpoint,
             episode_length=arguments.episode_length,
             perturbation=perturbation,
+            trust=arguments.trust,
         )
         if first is None:
             first = result.mean
@@ -284,7 +242,7 @@ def main() -> None:
                 return
             result = evaluate(options.pop("run"), deterministic=not options.pop("stochastic"), **options)
         except UntrustedError as error:
-            raise error.said_with("--env {name}") from None
+            raise error.said_with("--trust") from None
         print(result)
         width = max(map(len, result.metrics), default=0)
         for name, values in result.metrics.items():

@@ -207,14 +207,13 @@ def frames_of(run: Run, trust: bool) -> tuple[tuple[tuple[np.ndarray, str], ...]
     # Imported here, because a simulation takes seconds to import.
     from torch_ppo.episodes import rollout
     from torch_ppo.pictures import render
-    from torch_ppo.running.environment import UntrustedError, locate_task
+    from torch_ppo.running.environment import UntrustedError
 
     env = str(run.settings["env"]) if run.settings and run.settings.get("env") else ""
     if not env or not (run.folder / "checkpoints").is_dir():
         return (), "no picture of the policy: there are no checkpoints"
     try:
-        place = locate_task(run.folder, env, trusted=True)[0] if trust else None
-        taken = rollout(run.folder, place, steps=FRAME_STEPS)
+        taken = rollout(run.folder, steps=FRAME_STEPS, trust=trust)
         last = int(taken.first_episode.sum()) - 1
         rows = [0, last]
         shown = ("qpos", "qvel", "time", "mocap_pos", "mocap_quat", "markers")

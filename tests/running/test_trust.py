@@ -81,6 +81,33 @@ def test_a_run_folder(call, run, tmp_path):
         torch_ppo.evaluate("run", episodes=2)
     assert not (tmp_path / "it_ran").exists()
     assert torch_ppo.evaluate("run", env="of_trust.py:Mine", episodes=2).returns.shape == (2,)
+    assert torch_ppo.rollout("run", steps=1, trust=True).rewards.shape == (1, 1)
+
+
+def test_evaluate_the_program(call, run, tmp_path):
+    """It is said in the words of the program, also with --perturb."""
+    for more in ((), ("--physics", "mujoco"), ("--perturb", "friction=1")):
+        words = ("run", "--episodes", 1, *more)
+        status, _, errors = call(sys.modules["torch_ppo.evaluate"].main, *words)
+        assert status == 2 and "names a task of its own" in errors and errors.endswith("; --trust allows it\n")
+        status, out, errors = call(sys.modules["torch_ppo.evaluate"].main, *words, "--trust")
+        assert ((status, errors) == (0, "") and "Mine" in out) or more[:1] == ("--perturb",)
+    status, _, errors = call(sys.modules["torch_ppo.evaluate"].main, "run", "--env", "cartpole", "--trust")
+    assert status == 2 and "trust is for the task that a run's folder names" in errors
+
+
+def test_the_runs_own_episodes_where_its_task_is_named(call, tmp_path):
+    """As without, also where its file lies elsewhere by now; another task has its own."""
+    words = ("--env", "of_trust.py:Mine", "--config", "cartpole_cpu", "--run-dir", "run", "--episode-length", 10)
+    assert train(call, *TINY, *words)[0] == 0
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "of_trust.py").rename(tmp_path / "moved" / "of_trust.py")
+    sys.modules.pop("of_trust", None)
+    lengths = {
+        env: torch_ppo.evaluate("run", env=env, episodes=1).lengths.tolist()
+        for env in ("moved/of_trust.py:Mine", "cartpole_sparse")
+    }
+    assert lengths == {"moved/of_trust.py:Mine": [10], "cartpole_sparse": [1000]}
 
 
 def test_checkpoints_outside_of_the_folder(call, tmp_path):

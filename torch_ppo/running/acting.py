@@ -148,12 +148,17 @@ def find_acting(
     physics: Engine,
     device: str,
     episode_length: int | None,
+    trust: bool,
 ) -> Acting:
     """The policy in the env that is meant; without `env`, in one as its run evaluated in.
+
+    trust:  load a task of its own that only the run's folder names
 
     Raises UserError where something is missing or does not fit.
     """
     settings = {"num_envs": num_envs, "physics": physics, "device": device, "episode_length": episode_length}
+    if env is not None and trust:
+        raise ConfigError("trust is for the task that a run's folder names, and env names one; leave one of them out")
     if env is not None and not lacking(env, WHOLE):
         for name, value in settings.items():
             if value not in (None, "auto", "cpu"):
@@ -164,7 +169,7 @@ def find_acting(
         name = env.name
     else:
         policy = _policy_of(run_or_policy, deterministic, checkpoint, resolve_device(device))
-        source, name, of_run = _source_and_settings(policy, env)
+        source, name, of_run = _source_and_settings(policy, env, trust)
         given = {name: value for name, value in settings.items() if value is not None}
         settings = {"num_envs": default_num_envs, "seed": seed, **of_run, **given}
         env, _ = env_and_generator(source, "eval_env", settings)
@@ -189,29 +194,43 @@ def _policy_of(
     return given
 
 
-def _source_and_settings(policy: object, env: object | None) -> tuple[Source, str, dict[str, Any]]:
+def _source_and_settings(policy: object, env: object | None, trust: bool) -> tuple[Source, str, dict[str, Any]]:
     """The source of envs that is meant, what it is called, and the settings of the policy's run that hold for it."""
     config = policy.config if isinstance(policy, SavedPolicy) else None
     if env is not None:
         source = source_of(env, "env")
         name = canonical(env) if isinstance(env, str) else source.name
-        return source, name, {"action_repeat": config.action_repeat, **seen_and_done(config)} if config else {}
+        if config is None:
+            return source, name, {}
+        if isinstance(env, str) and same_task(env, config.env):
+            return source, name, _episodes_of(config)
+        return source, name, {"action_repeat": config.action_repeat, **seen_and_done(config)}
     if config is None or not config.env:
         raise ConfigError('the task is not known; env="cartpole", say, or a task of your own, would name it')
-    place, notes = locate_task(policy.run_folder, config.env, trusted=False, remedy='env="{name}"')
+    place, notes = locate_task(policy.run_folder, config.env, trusted=trust, remedy='env="{name}"')
     for note in notes:
         warnings.warn(note, stacklevel=4)
-    return (
-        source_of(place),
-        canonical(place),
-        {
-            "episode_length": config.episode_length,
-            "action_repeat": config.action_repeat,
-            "randomize": config.randomize and config.randomize_eval,
-            "max_state": config.max_state,
-            **seen_and_done(config),
-        },
-    )
+    return source_of(place), canonical(place), _episodes_of(config)
+
+
+def same_task(name: str, of_run: str) -> bool:
+    """Whether a name means the task that a run was in; a file of one's own may have moved since."""
+    place, _, task = name.rpartition(":")
+    before, _, task_before = of_run.rpartition(":")
+    if place.endswith(".py") and before.endswith(".py"):
+        return (Path(place).name, task) == (Path(before).name, task_before)
+    return canonical(name) == canonical(of_run)
+
+
+def _episodes_of(config: Config) -> dict[str, Any]:
+    """The settings of a run that its evaluations have."""
+    return {
+        "episode_length": config.episode_length,
+        "action_repeat": config.action_repeat,
+        "randomize": config.randomize and config.randomize_eval,
+        "max_state": config.max_state,
+        **seen_and_done(config),
+    }
 
 
 def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Environment, generator: torch.Generator) -> Act:
