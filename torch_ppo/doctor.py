@@ -8,13 +8,14 @@ CleanRL, rl_games or Brax.
 """
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from torch_ppo.command import reader_may_leave
+from torch_ppo.command import called, reader_may_leave
 from torch_ppo.diagnosis.conditions import number
 from torch_ppo.diagnosis.course import Course
 from torch_ppo.diagnosis.events import event_files, read_events
@@ -28,6 +29,8 @@ from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.settings.plan import doubts
+
+MOST_NAMED = 5  # runs of a folder, where one of them is to be named
 
 
 class DoctorError(UserError):
@@ -58,6 +61,7 @@ def open_course(folder: Path) -> tuple[Course, Trainer]:
         config = load_config(str(settings))
         rows = [row for row in read_history(history) if any("/" in name and name[:8] != "episode/" for name in row)]
         return Course(rows, config, greatest_return(config)), OURS
+    check_is_one_run(folder)
     series = read_events(event_files(folder))
     if not series:
         raise DoctorError(
@@ -70,6 +74,23 @@ def open_course(folder: Path) -> tuple[Course, Trainer]:
             f"{folder} has tags of no trainer that is known here: {shown}; python -m torch_ppo.doctor --help"
         )
     return Course(course_of(series, trainer), unit=trainer.unit), trainer
+
+
+def check_is_one_run(folder: Path) -> None:
+    """DoctorError for a run that has not begun to report, and for a folder of several runs, whose names it gives."""
+    if (folder / "config.toml").exists():
+        raise DoctorError(
+            f"{folder} is a run that has reported nothing yet; after its first report it can be looked at"
+        )
+    found = {path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/metrics.jsonl")}
+    if not found:  # of other trainers some have a folder of events in a run's folder, and some have more in those
+        found = {path.parent for path in event_files(folder)}
+        if folder in found or len(found) < 2:
+            return
+    named = sorted(found)
+    shown = " ".join(shlex.quote(str(path)) for path in named[:MOST_NAMED])
+    more = f" (and {len(named) - MOST_NAMED} more)" if len(named) > MOST_NAMED else ""
+    raise DoctorError(f"{folder} is no run, but has {len(named)} in it: {called('doctor')} {shown}{more}")
 
 
 def headline(folder: Path, course: Course, trainer: Trainer) -> str:

@@ -299,14 +299,23 @@ def export_from(arguments: ExportArguments) -> None:
     task, why_not = find_task(arguments, checkpoint, of_run)
     known = know(checkpoint, source, agent, task)
     options = {"stochastic": arguments.stochastic, "as_controls": arguments.controls}
+    missing = []
     for format, output in outputs:
-        largest = export_policy(agent, output, known, format=format, **options)
+        try:
+            largest = export_policy(agent, output, known, format=format, **options)
+        except ExportError as error:
+            if len(outputs) == 1 or (known.controls is None and arguments.controls):  # of all formats the same
+                raise
+            missing.append(f"no {output}: {error}")
+            continue
         print(
             f"{output}: policy of {source.name} at {checkpoint['env_steps']:,} env steps, checked: largest action difference "
             f"{largest:.1g} of {TOLERANCE:g} allowed"
         )
     if task is None:
         print(f"note: {why_not}; without its task the contract lacks names and units", file=sys.stderr)
+    if missing:
+        raise ExportError("; ".join(missing))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
             checkpoint["agent"] = {
                 name.replace("normalizer.state.", f"normalizer.{key}."): x for name, x in checkpoint["agent"].items()
             }
-    folder = RunFolder.for_new_run(arguments.out, config)
+    folder = RunFolder.for_new_run(arguments.out, config, "OUT")
     folder.create(config)
     try:
         save_checkpoint(checkpoint, folder.checkpoints / "best.pt", folder.checkpoints / "last.pt")

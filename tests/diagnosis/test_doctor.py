@@ -56,6 +56,29 @@ def test_nothing_to_look_at(tmp_path, monkeypatch, capsys, what, message):
     assert status == 2 and message in err
 
 
+def test_a_folder_of_runs(tmp_path, monkeypatch, capsys):
+    """Ours at any of two depths, and other trainers': the runs are named, and not looked at as if they were one."""
+    for name in ("a", "b c", "seeds/seed0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "metrics.jsonl").touch()
+        written(tmp_path / "runs" / name, lambda step: {"eval/episode_reward": 1.0})
+    status, out, err = call(doctor.main, monkeypatch, capsys, tmp_path / "runs")
+    named = f"{tmp_path}/runs/a '{tmp_path}/runs/b c' {tmp_path}/runs/seeds/seed0"
+    said = f"error: {tmp_path}/runs is no run, but has 3 in it: python -m torch_ppo.doctor {named}\n"
+    assert (status, out, err) == (2, "", said)
+    for name in range(7):
+        written(tmp_path / "theirs" / f"PPO_{name}", lambda step: {"rollout/ep_rew_mean": 1.0}, steps=2)
+    status, _, err = call(doctor.main, monkeypatch, capsys, tmp_path / "theirs")
+    assert status == 2 and f"has 7 in it: python -m torch_ppo.doctor {tmp_path}/theirs/PPO_0 " in err
+    assert err.endswith(f"{tmp_path}/theirs/PPO_4 (and 2 more)\n")
+
+
+def test_a_run_that_has_not_reported(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.toml").touch()
+    status, _, err = call(doctor.main, monkeypatch, capsys, tmp_path)
+    assert status == 2 and "is a run that has reported nothing yet" in err
+
+
 def written(folder, tags, steps=60):
     """A TensorBoard folder as other trainers write them."""
     with SummaryWriter(str(folder)) as writer:

@@ -164,6 +164,17 @@ def program(monkeypatch, *arguments):
     return 0
 
 
+def test_all_without_one_package(run_folder, monkeypatch, capsys):
+    """The other formats are written; the line says what is missing and why, and so does the exit status."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    status, out, errors = program(monkeypatch, run_folder, "--format", "all"), *capsys.readouterr()
+    assert status == 2 and len(out.splitlines()) == 3 and all(", checked: " in line for line in out.splitlines())
+    path = run_folder / "policy.onnx"
+    said = f"error: no {path}: --format onnx needs the package onnxscript: pip install '.[onnx]'\n"
+    assert errors.endswith(said)
+    assert not path.exists() and all((run_folder / f"policy{end}").exists() for end in (".pt", ".pt2", ".safetensors"))
+
+
 def test_program(run_folder, monkeypatch, capsys):
     observation = torch.ones(5)
     assert program(monkeypatch, run_folder) == 0

@@ -66,6 +66,18 @@ def test_a_run_to_go_on_with(cleanrl, monkeypatch, capsys):
     torch.testing.assert_close(load_policy("mine")(observation), policy(observation), rtol=0.0, atol=1e-6)
 
 
+def test_twice_into_the_same_folder(cleanrl, monkeypatch, capsys):
+    """In the words of this program, which has no --run-dir; a file in the way, too."""
+    run(monkeypatch, import_policy, "agent.pt theirs --env cartpole")
+    capsys.readouterr()
+    said = refusal(monkeypatch, capsys, import_policy, "agent.pt theirs --env cartpole")
+    assert said.startswith(
+        "error: OUT theirs has a run already; a new folder would work, and python -m torch_ppo.train "
+    )
+    said = refusal(monkeypatch, capsys, import_policy, "agent.pt agent.pt --env cartpole")
+    assert said == "error: OUT agent.pt is a file; a new folder would work"
+
+
 def test_not_resumed(cleanrl, monkeypatch, capsys):
     run(monkeypatch, import_policy, "agent.pt theirs --env cartpole")
     capsys.readouterr()

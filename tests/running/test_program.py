@@ -368,7 +368,7 @@ MISTAKES = [
     # the run's folder
     (" ".join(TINY) + " --run-dir a_file", "--run-dir a_file is a file"),
     (" ".join(TINY) + " --run-dir a_file/below", "a_file is a file"),
-    (" ".join(TINY) + " --run-dir full", "--run-dir full is not empty; name a new folder, or --resume a run"),
+    (" ".join(TINY) + " --run-dir full", "--run-dir full is not empty; a new folder would work"),
     (NEW + "--save-checkpoint-path a_file", "a_file"),
     # resuming
     ("--resume nowhere", "there is no run folder or checkpoint nowhere"),

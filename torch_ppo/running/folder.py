@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch_ppo.command import called
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.checkpoint import CheckpointError, DamagedError, load_checkpoint, save_checkpoint, to_bytes
 from torch_ppo.running.disk import DiskError, disk_errors, remove_temporaries, write_atomically
@@ -26,11 +27,15 @@ class RunFolder:
         self.policy = path / "policy.pt"
         self._lock: int | None = None
         self._named_here = False  # no --run-dir was given
+        self._asked_as = "--run-dir"
         self._best: bytes | None = None  # what best.pt is to be, as long as it could not be written
 
     @classmethod
-    def for_new_run(cls, path: Path | None, config: Config) -> "RunFolder":
-        """Checks that the folder is free; creates nothing yet."""
+    def for_new_run(cls, path: Path | None, config: Config, asked_as: str = "--run-dir") -> "RunFolder":
+        """Checks that the folder is free; creates nothing yet.
+
+        asked_as:  what the path was given as
+        """
         if path is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             name = config.env.rpartition(":")[2].replace("/", "-")  # of Gymnasium's names some have one
@@ -40,13 +45,14 @@ class RunFolder:
             folder._named_here = True
             return folder
         if str(path).encode(errors="replace") != os.fsencode(path):  # TorchScript could not be written in it
-            raise ConfigError(f"--run-dir is {str(path)!r}, but must be UTF-8")
+            raise ConfigError(f"{asked_as} is {str(path)!r}, but must be UTF-8")
         folder = cls(path)
-        with readable(path, "--run-dir"):
+        folder._asked_as = asked_as
+        with readable(path, asked_as):
             folder._refuse_used()
             for above in (path, *path.parents):
                 if above.exists() and not above.is_dir():
-                    raise ConfigError(f"--run-dir {path}: {above} is a file")
+                    raise ConfigError(f"{asked_as} {path}: {above} is a file")
         return folder
 
     @classmethod
@@ -70,14 +76,14 @@ class RunFolder:
         if not self.path.exists():
             return
         if not self.path.is_dir():
-            raise ConfigError(f"--run-dir {self.path} is a file; name a new folder, or --resume a run")
+            raise ConfigError(f"{self._asked_as} {self.path} is a file; a new folder would work")
         if self.config.exists():
             raise ConfigError(
-                f"--run-dir {self.path} is not empty, it has a run: --resume {self.path} would go on with it, or name "
-                "a new folder"
+                f"{self._asked_as} {self.path} has a run already; a new folder would work, and {called('train')} --resume "
+                f"{self.path} would go on with that run"
             )
         if any(not path.name.endswith(".tmp") for path in self.path.iterdir()):
-            raise ConfigError(f"--run-dir {self.path} is not empty; name a new folder, or --resume a run")
+            raise ConfigError(f"{self._asked_as} {self.path} is not empty; a new folder would work")
 
     def create(self, config: Config) -> None:
         """Makes the folder, takes it, and writes the resolved configuration: from then on it is a run to resume."""
@@ -95,7 +101,7 @@ class RunFolder:
             self.checkpoints.mkdir()
         except (OSError, DiskError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(f"--run-dir {self.path} cannot be written: {reason}") from None
+            raise ConfigError(f"{self._asked_as} {self.path} cannot be written: {reason}") from None
 
     def take(self) -> None:
         """Has this process alone work in the folder, until it ends however it ends, and tidies up.
