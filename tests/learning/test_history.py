@@ -77,7 +77,7 @@ def test_rollout_shows_the_stacks_that_the_policy_saw(trained):
 
 def test_play_has_them_too(trained, monkeypatch, tmp_path, capsys):
     played = player.make_player(player.PlayArguments(run=trained[0], env="cartpole", steps=5))
-    assert played.env.frames == {"state": 3} and (played.env.delay.low, played.env.delay.high) == (1, 2)
+    assert played.env.observation["state"].shape[1] == 3 * 5 and (played.env.delay.low, played.env.delay.high) == (1, 2)
     for _ in player.play(played, 5):
         pass
     assert "return" in capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_fresh_starts_are_new_and_seen_as_a_reset_would(name, engine):
         assert (env.physics.time == 0).all()
         seen = {key: x.clone() for key, x in env.observation.items()}
         env.physics.forward()
-        for key, x in env._observe(env.memory).items():
+        for key, x in env._observations.newest(env.memory).items():
             torch.testing.assert_close(seen[key], x, rtol=0, atol=0)
     starts = torch.stack(starts, 1)
     assert all(len(of_one.unique(dim=0)) == 4 for of_one in starts)
