@@ -10,6 +10,8 @@ import importlib.util
 import re
 import shlex
 import sys
+import textwrap
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +24,15 @@ from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.formulas.pixels import PREFIX
+from torch_ppo.running.terminal import columns, is_terminal
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env
+from torch_ppo.simulation.mixing import mixing_methods
 from torch_ppo.starting.files import write_starter
 
+SEVERAL = 3  # envs in which a task is tried: one that takes them for each other can do so with one alone
+LEAST_COLUMNS, LEAST_WIDTH = 5, 12  # of the table, and of its second column, however narrow the terminal
 HEADER = ("task", "observation", "action", "step", "limit", "configurations", "trained on a CPU to", "also called")
 
 
@@ -50,13 +56,19 @@ def describe(name: str) -> tuple[str, ...]:
     task = simulated_task(name)
     env = Env(
         task,
-        1,
+        SEVERAL,
         episode_length=task.episode_length,
         device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
         engine="mujoco",
         vision=False,  # nothing is to be drawn for a list
     )
+    if mixing := mixing_methods(env):
+        print(
+            f"warning: {type(task).__name__}.{', '.join(mixing)}: what env 1 gets changes with the state of env 0; x.mean(dim=1) "
+            "or another reduction of each env's own numbers would keep them apart",
+            file=sys.stderr,
+        )
     seen = {f"{PREFIX}{name}": view for name, view in task.views.items()}
     sizes = [
         *env.observation_sizes.items(),
@@ -75,6 +87,34 @@ def describe(name: str) -> tuple[str, ...]:
         trained(name),
         others,
     )
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Lines of a table, the first row of which is its head; of `width` characters, if that is given.
+
+    For that the last columns are left out, which a line says, and then the second is wrapped.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = len(widths)
+    while width is not None and shown > LEAST_COLUMNS and _total(widths[:shown]) > width:
+        shown -= 1
+    if width is not None and _total(widths[:shown]) > width:
+        widths[1] = max(LEAST_WIDTH, widths[1] - (_total(widths[:shown]) - width))
+    lines = []
+    for row in rows:
+        cells = list(row[:shown])
+        first, *more = textwrap.wrap(cells[1], widths[1]) or [""]
+        cells[1] = first
+        lines.append("  ".join(text.ljust(each) for text, each in zip(cells, widths, strict=False)).rstrip())
+        lines += [f"{'':{widths[0]}}  {text}" for text in more]
+    if shown < len(widths):
+        left_out = textwrap.wrap(f"{', '.join(rows[0][shown:])}: in a wider terminal, or through | cat", width)
+        lines += ["", *left_out]
+    return lines
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def configurations(name: str) -> str:
@@ -115,9 +155,7 @@ def main() -> None:
             begin(arguments)
             return
         rows = [HEADER, *(describe(ALIASES.get(name, name)) for name in arguments.names or sorted(ENVS))]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-        for row in rows:
-            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        print("\n".join(table(rows, columns(sys.stdout) if is_terminal(sys.stdout) else None)))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,30 @@ class Counting:
         self.metrics = {"count": told}
 
 
+class Halves(Counting):
+    """It says neither that an episode has ended nor that it has not."""
+
+    def step(self, action):
+        super().step(action)
+        self.truncation = self.truncation.float() / 2
+
+
+class Numbers(Counting):
+    def step(self, action):
+        super().step(action)
+        self.termination, self.truncation = self.termination.float(), self.truncation.int().numpy()
+
+
+def test_where_an_episode_ends_is_said_in_bools_or_0_and_1():
+    env, same = (completed(kind(), device=torch.device("cpu")) for kind in (Numbers, Counting))
+    for _ in range(5):
+        assert torch.equal(env.step(torch.zeros(4, 1))[2], same.step(torch.zeros(4, 1))[2])
+    env = completed(Halves(), device=torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"Halves.truncation has 0.5 in it, but must be bool, or 0 and 1"):
+        for _ in range(5):
+            env.step(torch.zeros(4, 1))
+
+
 class Stateful(Counting):
     def state(self):
         return {"count": self.count}

@@ -130,3 +130,48 @@ def test_some_of_the_tasks(words, monkeypatch, capsys):
 @pytest.mark.parametrize("name", [name for name in config_names() if name.endswith("_cpu")])
 def test_a_configuration_for_the_cpu_says_how_far_it_came(name):
     assert tasks.trained(name.removesuffix("_cpu"))
+
+
+MIXED = """
+from torch_ppo.envs.cartpole import Cartpole
+
+class Mean(Cartpole):
+    def observe(self, physics, memory):
+        return super().observe(physics, memory) - physics.qpos.mean()
+
+class Row(Cartpole):
+    def observe(self, physics, memory):
+        return super().observe(physics, memory).reshape(1, -1)
+"""
+
+
+def test_a_task_that_mixes_up_envs_is_told(tmp_path, monkeypatch, capsys):
+    """By a warning, where shapes do not show it, as they do with several envs."""
+    (tmp_path / "mixed.py").write_text(MIXED)
+    monkeypatch.setattr(sys, "argv", ["tasks", f"{tmp_path}/mixed.py:Mean"])
+    tasks.main()
+    out, errors = capsys.readouterr()
+    assert "mixed.py:Mean" in out and errors.startswith(
+        "warning: Mean.observe: what env 1 gets changes with the state of"
+    )
+    monkeypatch.setattr(sys, "argv", ["tasks", f"{tmp_path}/mixed.py:Row"])
+    with pytest.raises(SystemExit, match="2"):
+        tasks.main()
+    assert "observation 'state' as float32 (1, 15), but float (3, 15) is expected" in capsys.readouterr().err
+
+
+ROWS = [
+    ("task", "observation", "action", "step", "limit", "also called"),
+    ("a" * 20, "b " * 15 + "c", "1", "2", "3", "d" * 30),
+]
+
+
+def test_a_table_that_fits_the_terminal():
+    whole = tasks.table(ROWS)
+    assert len(whole) == 2 and "also called" in whole[0] and whole[1].endswith("d" * 30)
+    assert tasks.table(ROWS, 200) == whole
+    for width in (100, 80, 60):
+        lines = tasks.table(ROWS, width)
+        assert max(map(len, lines)) <= width and "d" * 30 not in "".join(lines)
+        assert " ".join(lines).endswith("also called: in a wider terminal, or through | cat")
+        assert sum(line.count("b") for line in lines[1:-1]) == 15

@@ -110,6 +110,17 @@ class Completed:
         """A number per env of the environment's."""
         return self._tensor(name, getattr(self.env, name, None), (self.num_envs,))
 
+    def _truths(self, name: str) -> Tensor:
+        """Where something is so, per env: bools, or numbers 0 and 1. EnvironmentMisfit for others.
+
+        Those on a CUDA device are not looked at, because the host would wait for them.
+        """
+        x = self._numbers(name)
+        if x.dtype != torch.bool and x.device.type == "cpu" and not ((x == 0) | (x == 1)).all():
+            other = x[(x != 0) & (x != 1)][0].item()
+            raise EnvironmentMisfit(f"{self.name}.{name} has {other:g} in it, but must be bool, or 0 and 1")
+        return x
+
     def _observed(self, name: str) -> Observation:
         given = getattr(self.env, name)
         parts = given if isinstance(given, dict) else {"state": given}
@@ -154,9 +165,9 @@ class Completed:
         observed, final = self._alike("observation", self.observation), None
         if self.final_observation:
             final = self._alike("final_observation", self.final_observation)
-        time_out = None if getattr(env, "time_out", None) is None else self._numbers("time_out")
-        success = None if self.success is None else self._numbers("success")
-        ends = self._numbers("termination"), self._numbers("truncation")
+        time_out = None if getattr(env, "time_out", None) is None else self._truths("time_out")
+        success = None if self.success is None else self._truths("success")
+        ends = self._truths("termination"), self._truths("truncation")
         self.after_step(given, observed, final, *ends, time_out, success)
         return self.seen, self.reward, self.done
 
