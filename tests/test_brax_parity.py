@@ -233,8 +233,7 @@ def recorded_batch(case: Case, part: str, value_obs_key: str) -> Batch:
         observation=observation,
         bootstrap_observation={value_obs_key: following[:, -1]},
         raw_action=data["raw_action"],
-        loc=loc,
-        scale=scale,
+        policy_params=(loc, scale),
         log_prob=data["log_prob"],
         reward=data["reward"],
         truncation=data["truncation"],
@@ -362,8 +361,8 @@ def loss_terms(
         "mid_bootstrap_value": bootstrap_value,
         "mid_vs": vs,
         "mid_advantages": advantages,
-        "mid_log_prob": distribution.log_prob(loc, scale, data.raw_action, agent.bijector),
-        "mid_entropy": distribution.entropy(loc, scale, noise, agent.bijector),
+        "mid_log_prob": agent.distribution.log_prob((loc, scale), data.raw_action),
+        "mid_entropy": agent.distribution.entropy((loc, scale), noise),
     }
 
 
@@ -465,10 +464,10 @@ def test_collecting(case: Case) -> None:
         noise.assert_spent()
 
         collected = {
-            "action": agent.bijector.forward(batch.raw_action),
+            "action": agent.distribution.action(batch.raw_action),
             "raw_action": batch.raw_action,
-            "dist_loc": batch.loc,
-            "dist_scale": batch.scale,
+            "dist_loc": batch.policy_params[0],
+            "dist_scale": batch.policy_params[1],
             "log_prob": batch.log_prob,
             "reward": batch.reward,
             "truncation": batch.truncation,
@@ -482,7 +481,7 @@ def test_collecting(case: Case) -> None:
         collected = {name: time_first(x) for name, x in collected.items() if x is not None}
         step.check(collected, part="in/data", without=("next_observation", "dist_logits"))
         if "in/data/dist_logits" in step:
-            params = time_first(torch.cat([batch.loc, batch.scale], dim=-1))
+            params = time_first(torch.cat(batch.policy_params, dim=-1))
             step.compare(
                 "dist_logits",
                 params,

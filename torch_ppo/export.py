@@ -26,12 +26,15 @@ from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
 from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
 from torch_ppo.exporting.deployed import DeployedPolicy, deployed
 from torch_ppo.exporting.errors import ExportError
-from torch_ppo.exporting.reading import FORMATS, contract_in, format_of, is_ours
+from torch_ppo.exporting.reading import FORMATS, Act, contract_in, format_of, is_ours
+from torch_ppo.formulas.categorical import per_action, scores
+from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.acting import make_env
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_atomically
 from torch_ppo.running.environment import locate_task
+from torch_ppo.running.fit import actions_in_words, actions_of
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.scaling import from_plain, to_plain
@@ -57,10 +60,11 @@ def know(checkpoint: dict[str, object], source: Path, agent: Agent, task: Task |
     rules = {"episode_length": config.episode_length, "action_repeat": config.action_repeat}
     env = make_env(task, NUM_ENVS, seed=config.seed, **rules, **seen_and_done(config))
     sizes = checkpoint["observation_sizes"]
-    if env.observation_sizes != sizes or env.action_dim != checkpoint["action_dim"]:
+    actions = checkpoint.get("choices") or checkpoint["action_dim"]
+    if env.observation_sizes != sizes or actions_of(env) != actions:
         raise ExportError(
-            f"{source} was not trained in this task: it has observations {sizes} and actions of {checkpoint['action_dim']}, "
-            f"the task {env.observation_sizes} and {env.action_dim}"
+            f"{source} was not trained in this task: it has observations {sizes} and {actions_in_words(actions)}, "
+            f"the task {env.observation_sizes} and {actions_in_words(actions_of(env))}"
         )
     controls = checkpoint.get("controls")
     model = None if env.physics is None else env.physics.model  # others' environments have none here
@@ -134,19 +138,32 @@ def check_file(
     tried = observations_to_try(agent, observations)
     noise = None
     if policy.stochastic:
-        noise = torch.randn(len(tried[0]), policy.action_dim, generator=torch.Generator().manual_seed(1))
+        noise = agent.distribution.draw(GeneratorNoise(torch.Generator().manual_seed(1)), len(tried[0]))
 
     def live(*inputs: Tensor) -> Tensor:
         seen = dict(zip(agent.policy_obs_keys, inputs, strict=False))
         noise = inputs[-1] if policy.stochastic else None
+        if choices is not None:
+            logits = agent.policy_params(seen)[0]
+            return per_action(logits, choices) if noise is None else scores(logits, noise, choices)
         action = agent.mode(seen) if noise is None else agent.sample(seen, noise)
         return action if policy.controls is None else policy.controls(action)
 
+    act, choices = _from_0(act, policy), agent.distribution.choices
     unit = 1.0 if policy.controls is None else policy.controls.scale.abs().clamp(min=1.0)
     try:
-        return check(act, live, tried, noise, leading_axes=format in ("torchscript", "safetensors"), unit=unit)
+        return check(
+            act, live, tried, noise, leading_axes=format in ("torchscript", "safetensors"), unit=unit, choices=choices
+        )
     except (ExportError, RuntimeError, torch.jit.Error) as error:  # torch's own where the file sees another size
         raise ExportError(f"{shown}: {error}") from None
+
+
+def _from_0(act: Act, policy: DeployedPolicy) -> Act:
+    """A file's policy whose discrete actions count from 0, whatever the env calls the first choice."""
+    if policy.controls is None or policy.distribution.choices is None:
+        return act
+    return lambda *inputs: act(*inputs) - policy.controls.offset.to(torch.int64)
 
 
 def check_export(path: Path, agent: Agent) -> float:
@@ -240,7 +257,7 @@ class ExportArguments:
     output: Path | None = None
     """File to write; policy.pt in the run folder by default, with the ending of the format."""
     stochastic: bool = False
-    """Sample actions: the policy takes standard normal noise as its second input."""
+    """Sample actions: the policy takes noise as its second input, standard normal or, of discrete actions, uniform."""
     controls: bool = False
     """Give what the actuators get (scale, offset and range applied) instead of the policy's action."""
     env: str | None = None

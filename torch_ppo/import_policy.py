@@ -26,7 +26,7 @@ from torch_ppo.importing.reading import Given, read
 from torch_ppo.running.acting import make_env
 from torch_ppo.running.checkpoint import save_checkpoint
 from torch_ppo.running.environment import remember
-from torch_ppo.running.fit import task_misfit
+from torch_ppo.running.fit import actions_of, task_misfit
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.checks import without_idle
@@ -97,8 +97,8 @@ def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, in
     if len(theirs) == 1 and only is not None:  # of one there is no choice, whatever it is called
         theirs = {only: next(iter(theirs.values()))}
     missing = {key: size for key, size in theirs.items() if sizes.get(key) != size}
-    if missing or live.action_dim != imported.action_dim:
-        misfit = task_misfit((theirs, imported.action_dim), (sizes, live.action_dim), Path(env).name)
+    if missing or actions_of(live) != imported.action_dim:
+        misfit = task_misfit((theirs, imported.action_dim), (sizes, actions_of(live)), Path(env).name)
         raise ForeignError(f"it does not fit: {'; '.join(misfit)}")
     controls = live.controls()
     if live.task is None and config.distribution_type == "normal" and controls is not None and not _as_it_is(controls):

@@ -75,8 +75,10 @@ def learn_share(devices: Devices, batch: object, noise: dict, **settings: object
     state = make_state(devices, **settings)
     share = len(state.batch.reward[0])
     own = slice(devices.rank * share, (devices.rank + 1) * share)
-    for name in ("raw_action", "loc", "scale", "log_prob", "reward", "truncation", "termination"):
+    for name in ("raw_action", "log_prob", "reward", "truncation", "termination"):
         getattr(state.batch, name).copy_(batch[name][:, own])
+    for param, name in zip(state.batch.policy_params, ("loc", "scale"), strict=True):
+        param.copy_(batch[name][:, own])
     state.batch.observation["state"].copy_(batch["observation"][:, own])
     state.batch.bootstrap_observation["state"].copy_(batch["bootstrap_observation"][own])
     state.learner.noise = RecordedNoise(noise["normals"][devices.rank], noise["permutations"][devices.rank])

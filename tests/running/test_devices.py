@@ -85,8 +85,9 @@ def test_halves_of_the_minibatches_make_the_whole(tmp_path, mode):
     if mode == "ema":
         half = batch.observation["state"].shape[1] // 2
         batch.observation["state"][:, half:] = batch.observation["state"][:, :half]
-    names = ("raw_action", "loc", "scale", "log_prob", "reward", "truncation", "termination")
+    names = ("raw_action", "log_prob", "reward", "truncation", "termination")
     recorded = {name: getattr(batch, name).clone() for name in names}
+    recorded |= {name: x.clone() for name, x in zip(("loc", "scale"), batch.policy_params, strict=True)}
     recorded["observation"] = batch.observation["state"].clone()
     recorded["bootstrap_observation"] = batch.bootstrap_observation["state"].clone()
 

@@ -66,7 +66,7 @@ def test_a_batch_has_what_was_seen():
     record = state.collector.record
     for t in range(5):
         assert torch.equal(record.observation[KEY][t], twin.env.observation[KEY])
-        twin.env.step(state.agent.bijector.forward(record.raw_action[t]))
+        twin.env.step(state.agent.distribution.action(record.raw_action[t]))
     assert torch.equal(record.bootstrap_observation[KEY], twin.env.observation[KEY])
 
 

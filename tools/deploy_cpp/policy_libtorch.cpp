@@ -3,7 +3,7 @@
 //   policy_libtorch policy.pt SIZE < observations > actions
 //
 // SIZE is observation.size of the contract. Standard input has float32 observations, one after the other; standard
-// output gets the float32 actions. The contract and the median latency of a call go to standard error.
+// output gets the actions, as float32. The contract and the median latency of a call go to standard error.
 
 #include <ATen/Parallel.h>
 #include <torch/script.h>
@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
       const auto begin = std::chrono::steady_clock::now();
       // The tensor only points to the numbers; nothing is copied.
       const at::Tensor input = torch::from_blob(observation.data(), {1, size});
-      const at::Tensor action = policy.forward({input}).toTensor().contiguous();
+      const at::Tensor action = policy.forward({input}).toTensor().to(at::kFloat).contiguous();
       const auto end = std::chrono::steady_clock::now();
       microseconds.push_back(std::chrono::duration<double, std::micro>(end - begin).count());
       std::fwrite(action.data_ptr<float>(), sizeof(float), action.numel(), stdout);

@@ -1,6 +1,7 @@
 """Completed: an environment of which only the least is known, `contract.Steps`, with everything that the trainer asks."""
 
 import math
+import operator
 from typing import Any
 
 import torch
@@ -36,6 +37,23 @@ def _copy(observed: Observation, kept: Observation) -> None:
 _AFTER_RESET = ("observation", "reward", "termination", "truncation")  # an object may have them only then
 
 
+def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
+    """How many choices each action has, or None; EnvironmentMisfit if that cannot be."""
+    found = getattr(env, "choices", None)
+    if found is None:
+        return None
+    try:
+        choices = tuple(operator.index(n) for n in found)
+    except TypeError:
+        choices = ()
+    if len(choices) != env.action_dim or min(choices) < 1:
+        raise EnvironmentMisfit(
+            f"{name}.choices is {found!r}, but must be as many ints, 1 or greater, as action_dim = {env.action_dim}, such as "
+            f"{(2,) * min(env.action_dim, 4)}"
+        )
+    return choices
+
+
 class Completed:
     """See `contract.Environment`. Keeps copies of what the environment says, in tensors of its own that stay in place.
 
@@ -54,6 +72,7 @@ class Completed:
             value = getattr(self, what)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise EnvironmentMisfit(f"{self.name}.{what} is {value!r}, but must be an int, 1 or greater")
+        self.choices = _choices_of(env, self.name)
         self.action_repeat = getattr(env, "action_repeat", 1)
         self.reward_range = getattr(env, "reward_range", (-math.inf, math.inf))
         self.overflowed = torch.zeros((), dtype=torch.int64, device=device)

@@ -35,6 +35,7 @@ class Steps(Protocol):
     it counts as ended. It may also have, from its
     first reset on, and lacks nothing without:
 
+    choices:            where actions are discrete, how many each has: `action` then has indices from 0, int64; else None
     device:             of its tensors; else the CPU
     action_repeat:      env steps of a `step`; else 1
     name:               what errors call it; else its class
@@ -65,7 +66,7 @@ class Environment(Protocol):
     """What is asked of any environment. Its tensors are float32 where nothing else is said, and stay where they are.
 
     name:              what errors call it
-    num_envs, action_dim, episode_length, action_repeat, device:  as of `Steps`
+    num_envs, action_dim, choices, episode_length, action_repeat, device:  as of `Steps`
     observation, seen, reward, done, truncation, termination, time_out, success, steps, metrics, episode_metrics,
     episode_totals, final_observation, final_state, broken:  as of `torch_ppo.Env`
     observation_sizes: numbers of each observation; of pictures height, width and channels
@@ -83,6 +84,7 @@ class Environment(Protocol):
     name: str
     num_envs: int
     action_dim: int
+    choices: tuple[int, ...] | None
     episode_length: int
     action_repeat: int
     device: Any

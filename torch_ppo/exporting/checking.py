@@ -1,6 +1,7 @@
 """Whether an exported file does what the live policy does, asked in the file's own runtime."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -59,6 +60,26 @@ def largest_difference(found: Tensor, live: Tensor, unit: Tensor | float = 1.0) 
     return difference.max().item() if difference.numel() else 0.0
 
 
+def largest_regret(found: Tensor, scores: Tensor, choices: tuple[int, ...]) -> float:
+    """By how much what was chosen scores less than the best choice, relative to scores larger than 1; inf if it is none.
+
+    found:   indices                                                        (..., len(choices)) int64
+    scores:  of all choices, of which those that are NaN tell nothing       (..., len(choices), max(choices))
+
+    Indices themselves jump where two choices score the same but for rounding.
+    """
+    if found.shape != scores.shape[:-1]:
+        raise ExportError(f"actions have shape {tuple(found.shape)}, expected {tuple(scores.shape[:-1])}")
+    if found.dtype != torch.int64:
+        raise ExportError(f"actions are {str(found.dtype).removeprefix('torch.')}, expected int64")
+    if ((found < 0) | (found >= torch.tensor(choices))).any():
+        return torch.inf
+    best = scores.amax(-1)
+    regret = (best - scores.gather(-1, found.unsqueeze(-1)).squeeze(-1)) / best.abs().clamp(min=1.0)
+    known = regret[~scores.isnan().any(-1)]
+    return known.max().item() if known.numel() else 0.0
+
+
 @torch.no_grad()
 def check(
     act: Act,
@@ -68,13 +89,15 @@ def check(
     *,
     leading_axes: bool,
     unit: Tensor | float = 1.0,
+    choices: tuple[int, ...] | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Largest difference between the policy of a file and the live one; ExportError if it is above `tolerance`.
 
     Both are asked for all `observations` `(n, obs_dim)`, for each input, at once and for some alone; with `leading_axes`
     also as `(2, n / 2, obs_dim)` and `(obs_dim,)`. `noise` `(n, action_dim)` is for a stochastic policy; `unit`
-    `(action_dim,)` is what an action of 1 becomes, where that is more than 1.
+    `(action_dim,)` is what an action of 1 becomes, where that is more than 1. With `choices` the file gives indices, and the
+    live policy scores, see `largest_regret`.
     """
     inputs = observations if noise is None else (*observations, noise)
     n = len(observations[0])
@@ -85,7 +108,8 @@ def check(
     finite = torch.stack([x.isfinite().flatten(1).all(1) for x in observations]).all(0)
     if not expected[finite].isfinite().all():
         raise ExportError("actions of the live policy are inf or nan")
-    largest = max(largest_difference(act(*batch), live(*batch), unit) for batch in batches)
+    compare = partial(largest_difference, unit=unit) if choices is None else partial(largest_regret, choices=choices)
+    largest = max(compare(act(*batch), live(*batch)) for batch in batches)
     if largest > tolerance:
         raise ExportError(f"actions differ from the live policy by {largest:.3g}, more than {tolerance:.3g}")
     return largest

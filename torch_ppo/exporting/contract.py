@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
-import torch
 from torch import Tensor
 
 from torch_ppo.exporting.deployed import DeployedPolicy
@@ -121,7 +120,8 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
     """The contract of a policy."""
     config, task, model, controls = known.config, known.task, known.model, known.controls
     action_dim = policy.action_dim
-    bounded = policy.squash is torch.tanh
+    choices, limit = policy.distribution.choices, policy.distribution.limit
+    between = "unbounded" if limit == float("inf") else [-limit, limit]
     loaded = task is not None and model is not None
     one = (lambda value: value) if loaded else (lambda value: None)
     actuators = _actuators(controls, model if loaded and model.nu == action_dim else None)
@@ -132,15 +132,25 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
             name: {"shape": ["batch", *x.shape[1:]], "type": str(x.dtype).removeprefix("torch.")}
             for name, x in zip(policy.input_names, policy.example(), strict=True)
         },
-        "output": {"name": policy.output_name, "shape": ["batch", action_dim], "type": "float32"},
+        "output": {
+            "name": policy.output_name,
+            "shape": ["batch", action_dim],
+            "type": "int64" if choices else "float32",
+        },
         "observation": _vector(agent, policy, task if loaded else None),
         **({"pixels": _pixels(agent, policy, config)} if agent.pixel_keys else {}),
         "action": {
             "size": action_dim,
             "output_is": "what the actuators get" if policy.controls is not None else "the policy's action",
             "deterministic": not policy.stochastic,
-            "range": [-1.0, 1.0] if bounded else "unbounded",
-            "to_controls": None if controls is None else "clip(offset + scale * action, control_range)",
+            "range": "indices, from 0" if choices else between,
+            "discrete": _discrete(choices, controls),
+            "noise": None if not policy.stochastic else "uniform in [0, 1)" if choices else "standard normal",
+            "to_controls": None
+            if controls is None
+            else "start + action"
+            if choices
+            else "clip(offset + scale * action, control_range)",
             "actuators": actuators,
         },
         "joints": one(model and _joints(model)),
@@ -159,6 +169,14 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
         "origin": known.origin,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _discrete(choices: tuple[int, ...] | None, controls: Plain | None) -> dict[str, list[int] | None] | None:
+    """How many choices each action has, and what the env calls the first of them, if that is known."""
+    if choices is None:
+        return None
+    start = None if controls is None else [int(x) for x in controls["offset"]]
+    return {"choices": list(choices), "start": start}
 
 
 def _vector(agent: Agent, policy: DeployedPolicy, task: Task | None) -> dict[str, Any]:

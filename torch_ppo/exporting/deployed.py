@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
 from torch_ppo.formulas.convolution import Conv
+from torch_ppo.formulas.distribution import PolicyParams
 from torch_ppo.formulas.pixels import is_picture
-from torch_ppo.learning.agent import Agent
+from torch_ppo.learning.agent import Agent, as_params
 from torch_ppo.simulation.views import shape_of
 
 
@@ -34,8 +35,8 @@ class Controls(nn.Module):
 class DeployedPolicy(nn.Module):
     """The policy as it is exported: `(..., obs_dim)` -> action or controls `(..., action_dim)`.
 
-    A stochastic one takes standard normal `noise` `(..., action_dim)` as its second input, so that whoever uses it decides
-    where random numbers come from, and what it does can be repeated.
+    A stochastic one takes `noise` `(..., noise_dim)` as its second input, so that whoever uses it decides where random
+    numbers come from, and what it does can be repeated: standard normal numbers, or uniform ones for discrete actions.
 
     scaling: from actions to controls, for a file whose output they are; else None
     keys:    of the observations that are its inputs, in order
@@ -46,7 +47,8 @@ class DeployedPolicy(nn.Module):
         self.keys = agent.policy_obs_keys
         self.shapes = [shape_of(agent.observation_sizes[key]) for key in self.keys]
         self.stochastic, self.controls = stochastic, None if scaling is None else Controls(scaling)
-        self.squash = agent.bijector.forward
+        self.distribution = agent.distribution
+        self.action_dim, self.noise_dim = agent.distribution.action_dim, agent.distribution.noise_dim
         self.normalized = agent.normalize_observations and bool(agent.policy_obs_key)
         statistics = agent.normalizer[agent.policy_obs_key] if agent.policy_obs_key else None
         self.obs_dim, self.clip = (statistics.obs_dim, statistics.clip) if statistics else (0, None)
@@ -56,12 +58,10 @@ class DeployedPolicy(nn.Module):
             self.register_buffer(name, numbers)
         self.policy = plain(agent.policy).requires_grad_(False)
         self.eval()
-        with torch.no_grad():
-            self.action_dim = self.loc_and_scale(*self._zeros(1))[0].shape[-1]
 
-    def loc_and_scale(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the raw action, each `(..., action_dim)`."""
-        return self.policy(self.normalize(observation))
+    def policy_params(self, observation: Tensor) -> PolicyParams:
+        """Of the raw action: loc and scale, or logits."""
+        return as_params(self.policy(self.normalize(observation)))
 
     def normalize(self, observation: Tensor) -> Tensor:
         """A vector as the network sees it."""
@@ -72,13 +72,16 @@ class DeployedPolicy(nn.Module):
         return observation
 
     def forward(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
-        return self.action(*self.loc_and_scale(observation), noise)
+        return self.action(self.policy_params(observation), noise)
 
-    def action(self, loc: Tensor, scale: Tensor, noise: Tensor | None) -> Tensor:
+    def action(self, params: PolicyParams, noise: Tensor | None) -> Tensor:
         """The file's output."""
-        raw = loc if noise is None else loc + scale * noise
-        action = self.squash(raw)
-        return action if self.controls is None else self.controls(action)
+        drawn = self.distribution
+        raw = drawn.mode_raw(params) if noise is None else drawn.sample_raw(params, noise)
+        action = drawn.action(raw)
+        if self.controls is None:
+            return action
+        return self.controls(action) if drawn.choices is None else action + self.controls.offset.to(action.dtype)
 
     def _zeros(self, rows: int) -> tuple[Tensor, ...]:
         return tuple(
@@ -87,8 +90,8 @@ class DeployedPolicy(nn.Module):
         )
 
     def example(self, rows: int = 2) -> tuple[Tensor, ...]:
-        """Inputs of the right sizes, zero."""
-        noise = (torch.zeros(rows, self.action_dim),) if self.stochastic else ()
+        """Inputs of the right sizes."""
+        noise = (torch.full((rows, self.noise_dim), 0.5),) if self.stochastic else ()
         return (*self._zeros(rows), *noise)
 
     def dynamic_shapes(self, batch: object) -> dict[str, object]:
@@ -109,14 +112,14 @@ class DeployedPixelPolicy(DeployedPolicy):
     them the vector `(batch, obs_dim)`, where it sees one, and noise.
     """
 
-    def loc_and_scale(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
+    def policy_params(self, *observations: Tensor) -> PolicyParams:
         seen = dict(zip(self.keys, observations, strict=True))
-        return self.policy({key: x if is_picture(key) else self.normalize(x) for key, x in seen.items()})
+        return as_params(self.policy({key: x if is_picture(key) else self.normalize(x) for key, x in seen.items()}))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         number = len(self.keys)
         noise = inputs[number] if len(inputs) > number else None
-        return self.action(*self.loc_and_scale(*inputs[:number]), noise)
+        return self.action(self.policy_params(*inputs[:number]), noise)
 
     def dynamic_shapes(self, batch: object) -> dict[str, object]:
         return {"inputs": tuple({0: batch} for _ in self.input_names)}

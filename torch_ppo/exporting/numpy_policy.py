@@ -1,7 +1,7 @@
 """A policy from a .safetensors file, with NumPy alone: this file may be copied to a robot as it is.
 
     policy = NumpyPolicy("policy.safetensors")
-    action = policy(observation)             # float32 (..., obs_dim) -> (..., action_dim)
+    action = policy(observation)             # float32 (..., obs_dim) -> (..., action_dim); int64 if discrete
     policy.contract["observation"]["size"]
 
 The file's header has the contract and under "network" what is computed, layer by layer; policy.json beside it has the
@@ -77,7 +77,7 @@ class NumpyPolicy:
         self.sizes = [self.contract["observation"]["size"], self.contract["action"]["size"]]
 
     def __call__(self, observation, noise=None):
-        """Action or controls `(..., action_dim)`; `noise` `(..., action_dim)` only for a stochastic policy."""
+        """Action or controls `(..., action_dim)`; `noise`, as the contract has it, only for a stochastic policy."""
         x = self._checked("the observation", observation, self.sizes[0])
         if (noise is not None) != self.network["stochastic"]:
             raise ValueError("a stochastic policy takes noise, and no other does")
@@ -86,12 +86,23 @@ class NumpyPolicy:
                 x = (x - self.arrays["mean"]) / self.arrays["std"]
                 if self.network["clip"] is not None:
                     x = np.clip(x, -self.network["clip"], self.network["clip"])
+            if self.network["kind"] == "categorical":
+                return self._chosen(self._layers(self._layers(x, self.network["trunk"]), self.network["head"]), noise)
             raw = self._raw_action(x, noise)
             action = np.tanh(raw) if self.network["squash"] == "tanh" else raw
             if self.network["controls"]:
                 action = self.arrays["controls.offset"] + self.arrays["controls.scale"] * action
                 action = np.clip(action, self.arrays["controls.lower"], self.arrays["controls.upper"])
         return action.astype(np.float32)
+
+    def _chosen(self, logits, noise):
+        choices = self.contract["action"]["discrete"]["choices"]
+        if noise is not None:
+            uniform = self._checked("the noise", noise, sum(choices))
+            logits = logits - np.log(-np.log(np.maximum(uniform, np.float32(1e-30))))
+        parts = np.split(logits, np.cumsum(choices)[:-1], axis=-1)
+        action = np.stack([part.argmax(-1) for part in parts], -1).astype(np.int64)
+        return action + self.arrays["controls.offset"].astype(np.int64) if self.network["controls"] else action
 
     def _raw_action(self, x, noise):
         network = self.network

@@ -13,7 +13,7 @@ from torch_ppo.exporting.deployed import DeployedPixelPolicy, DeployedPolicy
 from torch_ppo.exporting.errors import ExportError, damaged
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
 from torch_ppo.formulas.distribution import MIN_STD
-from torch_ppo.formulas.networks import MLP, NormalPolicy, TanhNormalPolicy
+from torch_ppo.formulas.networks import MLP, CategoricalPolicy, NormalPolicy, TanhNormalPolicy
 
 SUFFIX = ".safetensors"
 
@@ -56,7 +56,9 @@ def describe(policy: DeployedPolicy) -> tuple[Arrays, dict[str, object]]:
             "--format safetensors has no convolutions, for policies that see pixels; torchscript would work"
         )
     network, arrays = policy.policy, {"mean": policy.mean, "std": policy.std}
-    if not isinstance(network, TanhNormalPolicy | NormalPolicy) or not isinstance(network.trunk, MLP):
+    if not isinstance(network, TanhNormalPolicy | NormalPolicy | CategoricalPolicy) or not isinstance(
+        network.trunk, MLP
+    ):
         raise ExportError(
             f"--format safetensors describes the networks of torch_ppo, not a {type(network).__name__}; torchscript would work"
         )
@@ -64,7 +66,7 @@ def describe(policy: DeployedPolicy) -> tuple[Arrays, dict[str, object]]:
         "normalize": policy.normalized,
         "clip": policy.clip,
         "trunk": _layers(list(network.trunk.layers), "trunk", arrays),
-        "squash": "tanh" if policy.squash is torch.tanh else None,
+        "squash": "tanh" if policy.distribution.limit == 1.0 else None,
         "stochastic": policy.stochastic,
         "controls": policy.controls is not None,
     }
@@ -72,6 +74,8 @@ def describe(policy: DeployedPolicy) -> tuple[Arrays, dict[str, object]]:
         arrays |= {f"controls.{name}": value for name, value in policy.controls.named_buffers()}
     if isinstance(network, TanhNormalPolicy):
         return arrays, {"kind": "tanh_normal", "min_std": MIN_STD, **told}
+    if isinstance(network, CategoricalPolicy):
+        return arrays, {"kind": "categorical", "head": _layers([network.logits_head], "logits_head", arrays), **told}
     told["mean_head"] = _layers([network.mean_head], "mean_head", arrays)
     told["std_head"] = _layers([network.std_head], "std_head", arrays) if network.std_head is not None else None
     if network.std is not None:

@@ -11,15 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_ppo.formulas import distribution
-from torch_ppo.formulas.distribution import Bijector
+from torch_ppo.formulas.distribution import Columns, Distribution, Normal, PolicyParams
 
 
 class LossInputs(NamedTuple):
-    """One minibatch as recorded while collecting. All float.
+    """One minibatch as recorded while collecting. All float but discrete actions.
 
-    raw_action:    sample before the bijector                         (T, B, action_dim)
-    loc, scale:    of the policy that acted                           (T, B, action_dim)
+    raw_action:    what was drawn                                     (T, B, action_dim)
+    policy_params: what the policy that acted gave: loc and scale     (T, B, action_dim),
+                   or logits                                          (T, B, num_logits)
     log_prob:      of raw_action under that policy                    (T, B)
     reward:        unscaled, with the time-out bootstrap if any       (T, B)
     truncation:    1 where the time limit ended the episode           (T, B)
@@ -30,8 +30,7 @@ class LossInputs(NamedTuple):
     """
 
     raw_action: Tensor
-    loc: Tensor
-    scale: Tensor
+    policy_params: PolicyParams
     log_prob: Tensor
     reward: Tensor
     truncation: Tensor
@@ -41,6 +40,7 @@ class LossInputs(NamedTuple):
     value_target: Tensor | None = None
 
 
+# In the order of their columns. Those of `Normal` are reported of no other distribution.
 METRICS = (
     "total_loss",
     "policy_loss",
@@ -61,6 +61,11 @@ METRICS = (
     "advantage_std",
     "value_target_std",
 )
+
+
+def metric_names(distribution: Distribution) -> tuple[str, ...]:
+    """The metrics of a loss with that distribution."""
+    return tuple(name for name in METRICS if name not in Normal.metrics or name in distribution.metrics)
 
 
 def reverse_scan(x: Tensor, decay: Tensor) -> Tensor:
@@ -142,15 +147,23 @@ def over_all(reduce: Callable[..., Tensor], *columns: Tensor) -> tuple[Tensor, .
     return reduce(torch.stack(columns).flatten(1), dim=1).unbind()
 
 
+def extremes(columns: Columns) -> dict[str, Tensor]:
+    """The largest and the least values of a distribution's columns, `()` by name."""
+    names = (*columns.largest, *columns.least)
+    if not names:
+        return {}
+    found = over_all(torch.amax, *columns.largest.values(), *(-x for x in columns.least.values()))
+    return {name: -x if name in columns.least else x for name, x in zip(names, found, strict=True)}
+
+
 def compute_ppo_loss(
     data: LossInputs,
     *,
-    loc: Tensor,
-    scale: Tensor,
+    policy_params: PolicyParams,
     quantiles: Tensor,
     bootstrap_value: Tensor | None,
     entropy_noise: Tensor,
-    bijector: Bijector,
+    distribution: Distribution,
     discounting: float,
     gae_lambda: float,
     textbook_gae: bool,
@@ -162,12 +175,12 @@ def compute_ppo_loss(
     normalize_advantage: bool,
     use_distributional_critic: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one minibatch and its metrics (`METRICS`), all `()`.
+    """The loss of one minibatch and its metrics (`metric_names`), all `()`.
 
-    loc, scale:       current policy                                       (T, B, action_dim)
+    policy_params:    current policy, as in `LossInputs`
     quantiles:        current value network; Q = 1 unless distributional   (T, B, Q)
     bootstrap_value:  of the observation after the last step, no gradient  (B,), or None if data has advantages
-    entropy_noise:    standard normal, one fresh sample per state          (T, B, action_dim)
+    entropy_noise:    standard normal, one fresh sample per state          (T, B, entropy_noise_dim)
     clipping_epsilon, entropy_cost: tensors, so that a recorded graph sees them change   ()
     """
     values = quantiles.mean(-1)  # (T, B)
@@ -192,32 +205,31 @@ def compute_ppo_loss(
         if normalize_advantage:
             advantages = (advantages - mean) / (std + 1e-8)
 
-    log_ratio = distribution.log_prob(loc, scale, data.raw_action, bijector) - data.log_prob
+    log_ratio = distribution.log_prob(policy_params, data.raw_action) - data.log_prob
     ratio = log_ratio.exp()
     if use_distributional_critic:
         value_error = quantile_huber_loss(quantiles, quantile_targets, clipping_epsilon_value)
     else:
         value_error = squared_value_loss(values, vs, data.value, clipping_epsilon_value)
     with torch.no_grad():
-        kl = distribution.kl_divergence(data.loc, data.scale, loc, scale)
+        kl = distribution.kl_divergence(data.policy_params, policy_params)
         # Schulman's low-variance estimate of KL(old || new), joschu.net/blog/kl-approx.html
         approx_kl = ratio - 1.0 - log_ratio
         clipped = ((ratio - 1.0).abs() > clipping_epsilon).to(ratio.dtype)
-    policy_loss, value_loss, entropy, kl_mean, kl_estimate, clip_fraction, mean_std, mean_loc = over_all(
+        columns = distribution.columns(policy_params)
+    policy_loss, value_loss, entropy, kl_mean, kl_estimate, clip_fraction, *of_columns = over_all(
         torch.mean,
         clipped_surrogate_loss(ratio, advantages, clipping_epsilon),
         value_error,
-        distribution.entropy(loc, scale, entropy_noise, bijector),
-        *(kl, approx_kl, clipped, scale.detach().mean(-1), loc.detach().mean(-1)),  # of these no gradient
+        distribution.entropy(policy_params, entropy_noise),
+        *(kl, approx_kl, clipped, *columns.mean.values()),  # of these no gradient
     )
     v_loss = vf_loss_coefficient * value_loss
     entropy_loss = -entropy_cost * entropy
     total_loss = policy_loss + v_loss + entropy_loss
 
     with torch.no_grad():
-        max_std, minus_min_std, max_loc, minus_min_loc = over_all(
-            torch.amax, scale.amax(-1), -scale.amin(-1), loc.amax(-1), -loc.amin(-1)
-        )
+        shape = dict(zip(columns.mean, of_columns, strict=True)) | extremes(columns)
         target_variance, error_variance = vs.var(correction=0), (vs - values).var(correction=0)
         metrics = {
             "total_loss": total_loss,
@@ -225,12 +237,7 @@ def compute_ppo_loss(
             "v_loss": v_loss,
             "entropy_loss": entropy_loss,
             "kl_mean": kl_mean,
-            "policy_dist_mean_std": mean_std,
-            "policy_dist_max_std": max_std,
-            "policy_dist_min_std": -minus_min_std,
-            "policy_dist_mean_loc": mean_loc,
-            "policy_dist_max_loc": max_loc,
-            "policy_dist_min_loc": -minus_min_loc,
+            **shape,
             "entropy": entropy,
             "approx_kl": kl_estimate,
             "clip_fraction": clip_fraction,

@@ -255,6 +255,17 @@ class NormalPolicy(nn.Module):
         return loc, std.exp() if self.log_std else std
 
 
+class CategoricalPolicy(nn.Module):
+    """An MLP trunk and a linear head of logits, for discrete actions: `(..., obs_dim)` -> `(..., num_logits)`."""
+
+    def __init__(self, trunk: MLP, logits_head: nn.Linear) -> None:
+        super().__init__()
+        self.trunk, self.logits_head = trunk, logits_head
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.logits_head(self.trunk(observation))
+
+
 class ValueNetwork(nn.Module):
     """`(..., obs_dim)` -> quantiles `(..., Q)`; the value is their mean. Q = 1 is the ordinary critic."""
 
@@ -288,12 +299,13 @@ def make_ppo_networks(
     layer_norm: bool = False,
     generator: torch.Generator | None = None,
 ) -> tuple[nn.Module, nn.Module]:
-    """Policy (observation -> loc, scale) and value network (observation -> quantiles).
+    """Policy (observation -> loc, scale; of "categorical" logits) and value network (observation -> quantiles).
 
     Names, defaults and meaning are those of Brax's factory. With `tanh_normal` the options
     `noise_std_type`, `init_noise_std`, `state_dependent_std`, `mean_clip_scale` and `mean_kernel_init` have no
     effect, as in Brax; `Config` refuses such combinations. `output_kernel_init` is of the last layer of a `tanh_normal`
-    policy alone, as in Brax's vision networks.
+    policy alone, as in Brax's vision networks, and of a `categorical` one, which Brax has not; of that `action_dim` is the
+    number of logits.
     """
     policy_init = policy_network_kernel_init or INITIALIZERS["lecun_uniform"]()
     common = {"activation": activation, "layer_norm": layer_norm, "generator": generator}
@@ -302,6 +314,9 @@ def make_ppo_networks(
         sizes = (*hidden, 2 * action_dim)
         trunk = MLP(policy_obs_dim, sizes, kernel_init=policy_init, output_kernel_init=output_kernel_init, **common)
         policy = TanhNormalPolicy(trunk)
+    elif distribution_type == "categorical":
+        trunk = MLP(policy_obs_dim, hidden, kernel_init=policy_init, activate_final=True, **common)
+        policy = CategoricalPolicy(trunk, dense(hidden[-1], action_dim, output_kernel_init or policy_init, generator))
     else:
         trunk = MLP(policy_obs_dim, hidden, kernel_init=policy_init, activate_final=True, **common)
         mean_head = dense(hidden[-1], action_dim, mean_kernel_init or policy_init, generator)

@@ -183,7 +183,7 @@ def make_ppo_networks_vision(
     generator: torch.Generator | None = None,
     **head: object,
 ) -> tuple[VisionNetwork, VisionNetwork]:
-    """Policy (observation -> loc, scale) and value network (observation -> quantiles) for observations with pixels.
+    """Policy (observation -> loc, scale or logits) and value network (observation -> quantiles) for observations with pixels.
 
     Names, defaults and meaning are those of Brax's factory. Policy and value network each see all views, and the vector of
     their key, if there is one; `head` are options of `make_ppo_networks`, which builds what follows the encoders. Beyond

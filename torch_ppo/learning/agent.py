@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_ppo.errors import ConfigError, did_you_mean
-from torch_ppo.formulas import distribution
+from torch_ppo.formulas.categorical import Categorical
+from torch_ppo.formulas.distribution import DISTRIBUTIONS, Distribution, Normal, PolicyParams
 from torch_ppo.formulas.networks import INITIALIZERS, Initializer, make_ppo_networks
 from torch_ppo.formulas.pixels import is_picture, make_ppo_networks_vision
 from torch_ppo.formulas.running_statistics import RunningStatistics
@@ -16,7 +17,8 @@ from torch_ppo.settings.config import Config
 from torch_ppo.simulation.frames import frames_by_key
 from torch_ppo.simulation.task import Observation
 
-# (policy_obs_dim, value_obs_dim, action_dim), or with `vision` (observation_sizes, action_dim).
+# (policy_obs_dim, value_obs_dim, action_dim), or with `vision` (observation_sizes, action_dim). In place of action_dim it is
+# the number of logits where actions are discrete, of which the policy then gives a tensor.
 NetworkFactory = Callable[..., tuple[nn.Module, nn.Module]]
 # Of a vector its size, of pixels (height, width, channels).
 ObservationSizes = Mapping[str, int | tuple[int, ...]]
@@ -30,7 +32,9 @@ class Agent(nn.Module):
 
     normalizer:  statistics of each vector that a network sees; always kept, used if `normalize_observations`
     policy:      observation -> loc, scale                  (..., action_dim)
+                 or logits, of discrete actions             (..., num_logits)
     value:       observation -> quantiles                   (..., Q), Q = 1 unless distributional
+    distribution: of actions, by what the policy gives
     observation_sizes: of all that the networks see: of a vector its size, of pixels (height, width, channels)
     pixel_keys:  of the pixels among them, sorted
     shared_encoder: whether both networks have the same encoder of pixels
@@ -41,6 +45,7 @@ class Agent(nn.Module):
         policy: nn.Module,
         value: nn.Module,
         normalizer: nn.ModuleDict,
+        distribution: Distribution,
         config: Config,
         obs_keys: tuple[str, str],
         observation_sizes: ObservationSizes,
@@ -51,7 +56,7 @@ class Agent(nn.Module):
         self.pixel_keys = pixel_keys(config, observation_sizes)
         self.observation_sizes = {key: observation_sizes[key] for key in self.obs_keys}
         self.normalize_observations = config.normalize_observations
-        self.bijector = distribution.DISTRIBUTIONS[config.distribution_type]
+        self.distribution = distribution
         encoder = getattr(policy, "encoder", None)
         self.shared_encoder = encoder is not None and encoder is getattr(value, "encoder", None)
 
@@ -78,15 +83,15 @@ class Agent(nn.Module):
             seen[key] = self.normalizer[key].normalize(x) if self.normalize_observations else x
         return seen if self.pixel_keys else seen[key]
 
-    def policy_params(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """loc and scale of the raw action, each `(..., action_dim)`."""
-        return self.policy(self.preprocess(observation, self.policy_obs_key))
+    def policy_params(self, observation: Observation) -> PolicyParams:
+        """What the policy gives: loc and scale of the raw action, each `(..., action_dim)`, or its logits alone."""
+        return as_params(self.policy(self.preprocess(observation, self.policy_obs_key)))
 
     def quantiles(self, observation: Observation) -> Tensor:
         """Outputs of the value network, `(..., Q)`."""
         return self.value(self.preprocess(observation, self.value_obs_key))
 
-    def policy_and_quantiles(self, observation: Observation) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def policy_and_quantiles(self, observation: Observation) -> tuple[PolicyParams, Tensor]:
         """`policy_params` and `quantiles` of the same observation; an encoder that both share is asked once."""
         if not self.shared_encoder:
             return self.policy_params(observation), self.quantiles(observation)
@@ -94,7 +99,7 @@ class Agent(nn.Module):
             self.preprocess(observation, key) for key in (self.policy_obs_key, self.value_obs_key)
         )
         features = self.policy.encoder(policy_sees)
-        return self.policy(policy_sees, features), self.value(value_sees, features)
+        return as_params(self.policy(policy_sees, features)), self.value(value_sees, features)
 
     def values(self, observation: Observation) -> Tensor:
         """Value, `(...,)`: the mean of the quantiles."""
@@ -102,16 +107,31 @@ class Agent(nn.Module):
 
     def mode(self, observation: Observation) -> Tensor:
         """Deterministic action, `(..., action_dim)`."""
-        return self.bijector.forward(self.policy_params(observation)[0])
+        return self.distribution.action(self.distribution.mode_raw(self.policy_params(observation)))
 
     def sample(self, observation: Observation, noise: Tensor) -> Tensor:
-        """Action `(..., action_dim)` from standard normal noise of the same shape."""
-        return self.bijector.forward(distribution.sample_raw(*self.policy_params(observation), noise))
+        """Action `(..., action_dim)` from noise of its distribution, `(..., noise_dim)`."""
+        return self.distribution.action(self.distribution.sample_raw(self.policy_params(observation), noise))
 
     def update_normalizer(self, observation: Observation, devices: Devices = ALONE) -> None:
         """Takes all observations `(..., obs_dim)` of a batch, and of the other devices' batches, into the statistics."""
         for key, statistics in self.normalizer.items():
             devices.update(statistics, observation[key])
+
+
+def as_params(given: Tensor | PolicyParams) -> PolicyParams:
+    """What a policy network gives, as a tuple: one of discrete actions gives a tensor."""
+    return (given,) if isinstance(given, Tensor) else given
+
+
+def distribution_of(config: Config, action_dim: int, choices: tuple[int, ...] | None) -> Distribution:
+    """The distribution of actions that a configuration means.
+
+    choices:  how many each action has, for `distribution_type = "categorical"`
+    """
+    if config.distribution_type == "categorical":
+        return Categorical(tuple(choices))
+    return Normal(action_dim, DISTRIBUTIONS[config.distribution_type])
 
 
 def pixel_keys(config: Config, observation_sizes: ObservationSizes) -> tuple[str, ...]:
@@ -204,21 +224,25 @@ def make_agent(
     observation_sizes: ObservationSizes,
     action_dim: int,
     *,
+    choices: tuple[int, ...] | None = None,
     generator: torch.Generator | None = None,
     network_factory: NetworkFactory | None = None,
 ) -> Agent:
     """A freshly initialised agent on the CPU for observations of these sizes, `history` included.
 
+    `choices` says how many each action has, where they are discrete.
     `generator` decides its weights, also those of a `network_factory`.
     """
     keys = obs_keys(config, observation_sizes)
+    distribution = distribution_of(config, action_dim, choices)
+    outputs = next(iter(distribution.param_sizes.values()))
     vectors = {key: observation_sizes[key] for key in sorted({*keys} - {""})}
     frames = frames_by_key(config.history, config.history_obs_keys, observation_sizes)
     if config.vision:
         seen = vectors | {key: observation_sizes[key] for key in pixel_keys(config, observation_sizes)}
-        sizes = (seen, action_dim)
+        sizes = (seen, outputs)
     else:
-        sizes = (*(observation_sizes[key] for key in keys), action_dim)
+        sizes = (*(observation_sizes[key] for key in keys), outputs)
     if network_factory is None:
         policy, value = _own_networks(config, generator, sizes, keys)
     else:
@@ -239,7 +263,7 @@ def make_agent(
             for key, size in vectors.items()
         }
     )
-    return Agent(policy, value, normalizer, config, keys, observation_sizes)
+    return Agent(policy, value, normalizer, distribution, config, keys, observation_sizes)
 
 
 def _own_networks(

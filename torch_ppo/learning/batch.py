@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from torch_ppo.environments.contract import Environment
+from torch_ppo.formulas.distribution import PolicyParams
 from torch_ppo.formulas.losses import LossInputs
 from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
+
+Stored = Tensor | PolicyParams | None  # by name, as what is compiled does not make types
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Batch:
 
     observation:            before the action; pictures as they are, bytes  (T, S, obs_dim) per key
     bootstrap_observation:  after the last step and its reset               (S, obs_dim), the value's
-    raw_action, loc, scale: of the policy that acted                        (T, S, action_dim)
+    raw_action:             of the policy that acted; int64 if discrete     (T, S, action_dim)
+    policy_params:          what it gave: loc, scale or logits              (T, S, size) each
     log_prob:               of raw_action                                   (T, S)
     reward:                 summed over action repeats, unscaled            (T, S)
     truncation:             1 where the time limit ended the episode        (T, S)
@@ -48,8 +52,7 @@ class Batch:
     observation: dict[str, Tensor]
     bootstrap_observation: Observation
     raw_action: Tensor
-    loc: Tensor
-    scale: Tensor
+    policy_params: PolicyParams
     log_prob: Tensor
     reward: Tensor
     truncation: Tensor
@@ -79,6 +82,8 @@ class Batch:
         def apply(value: object) -> object:
             if isinstance(value, dict):
                 return {name: function(x) for name, x in value.items()}
+            if isinstance(value, tuple):
+                return tuple(map(function, value))
             return None if value is None else function(value)
 
         steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
@@ -104,13 +109,18 @@ class Batch:
             if isinstance(target, dict):
                 for name, x in target.items():
                     copy(x, source[name], axis)
+            elif isinstance(target, tuple):
+                for x, y in zip(target, source, strict=True):
+                    copy(x, y, axis)
             elif target is not None and source is not None:
                 copy(target, source, axis)
 
     def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""
 
-        def take(x: Tensor | None) -> Tensor | None:
+        def take(x: Stored) -> Stored:
+            if isinstance(x, tuple):
+                return tuple(map(take, x))
             return None if x is None else x.index_select(1, sequences)  # (T, B, ...)
 
         return (
@@ -122,7 +132,9 @@ class Batch:
     def minibatch_of_transitions(self, transitions: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation and loss inputs of single steps, int64 `(n,)`, each step * S + sequence; nothing to bootstrap."""
 
-        def take(x: Tensor | None) -> Tensor | None:
+        def take(x: Stored) -> Stored:
+            if isinstance(x, tuple):
+                return tuple(map(take, x))
             return None if x is None else x.flatten(0, 1).index_select(0, transitions)  # (n, ...)
 
         return (
@@ -148,9 +160,8 @@ def allocate_batch(config: Config, env: Environment, agent: Agent, num_sequences
     return Batch(
         observation={key: like(key, *shape) for key in agent.obs_keys},
         bootstrap_observation={key: like(key, num_sequences) for key in agent.value_obs_keys},
-        raw_action=empty(env.action_dim),
-        loc=empty(env.action_dim),
-        scale=empty(env.action_dim),
+        raw_action=torch.zeros(*shape, env.action_dim, dtype=agent.distribution.raw_dtype, device=env.device),
+        policy_params=tuple(map(empty, agent.distribution.param_sizes.values())),
         log_prob=empty(),
         reward=empty(),
         truncation=empty(),

@@ -27,7 +27,7 @@ class Blocks:
             torch._foreach_copy_(place, self.block.steps())
 
     def compute(self, noise: Tensor) -> None:
-        """The next steps, into `block`; noise `(num_steps, num_envs, action_dim)`. Can be compiled."""
+        """The next steps, into `block`; noise `(num_steps, num_envs, noise_dim)`. Can be compiled."""
         for t, step_noise in enumerate(noise.unbind(0)):
             row = self.block.each_step(lambda x, t=t: x[t])
             self.collector.policy_step(step_noise, row, outcome_of_step(self.collector.env, row))

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from torch_ppo.environments.contract import Environment
-from torch_ppo.formulas import distribution
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch, allocate_batch
@@ -18,14 +17,14 @@ Outcome = tuple[list[Tensor], list[Tensor]]  # what comes of a step: tensors of 
 
 def act(agent: Agent, observation: Observation, noise: Tensor, row: Batch) -> Tensor:
     """Action `(num_envs, action_dim)`; what led to it goes into `row`, one time step of a batch."""
-    loc, scale = agent.policy_params(observation)
-    raw_action = distribution.sample_raw(loc, scale, noise)
+    params = agent.policy_params(observation)
+    raw_action = agent.distribution.sample_raw(params, noise)
     for key, stored in row.observation.items():
         stored.copy_(observation[key])
-    row.loc.copy_(loc)
-    row.scale.copy_(scale)
+    for stored, param in zip(row.policy_params, params, strict=True):
+        stored.copy_(param)
     row.raw_action.copy_(raw_action)
-    return agent.bijector.forward(raw_action)
+    return agent.distribution.action(raw_action)
 
 
 class Collector:
@@ -65,11 +64,11 @@ class Collector:
     @torch.no_grad()
     def unroll(self) -> None:
         """One unroll of every env, into the batch at `place`, which moves on."""
-        self.policy_steps(self.noise.normal(len(self.rows), self.env.num_envs, self.env.action_dim))
+        self.policy_steps(self.agent.distribution.draw(self.noise, len(self.rows), self.env.num_envs))
         self.finish_unroll()
 
     def policy_steps(self, noise: Tensor) -> None:
-        """The steps of an unroll, with noise `(unroll_length, num_envs, action_dim)`."""
+        """The steps of an unroll, with noise `(unroll_length, num_envs, noise_dim)`."""
         for row, outcome, step_noise in zip(self.rows, self._outcomes, noise.unbind(0), strict=True):
             self.policy_step(step_noise, row, outcome)
 
@@ -90,7 +89,7 @@ class Collector:
         for key, stored in record.bootstrap_observation.items():
             stored.copy_(env.observation[key])
         # The agent has not changed meanwhile: once per unroll is the same as once per step, and cheaper.
-        record.log_prob.copy_(distribution.log_prob(record.loc, record.scale, record.raw_action, agent.bijector))
+        record.log_prob.copy_(agent.distribution.log_prob(record.policy_params, record.raw_action))
         if record.value is not None:
             record.value.copy_(agent.values(record.observation))
         if record.final_value is not None:

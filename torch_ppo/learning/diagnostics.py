@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from torch_ppo.environments.contract import Environment
+from torch_ppo.formulas.losses import metric_names
 from torch_ppo.learning.agent import Agent
 from torch_ppo.learning.batch import Batch
-from torch_ppo.learning.update import METRICS
+from torch_ppo.learning.update import OF_STEP
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.host import host_can_ask
 
@@ -60,9 +61,10 @@ class Diagnostics:
         # Statistics are of one frame where an observation is a stack of them.
         self.normalizer_was = {key: torch.zeros(2, len(x.mean), device=device) for key, x in agent.normalizer.items()}
         self.peaks = torch.zeros(len(PEAKS), device=device)
-        self._peak_columns = [METRICS.index(name) for name in PEAKS]
+        columns = (*metric_names(agent.distribution), *OF_STEP)
+        self._peak_columns = [columns.index(name) for name in PEAKS]
         # tanh leaves actions within 1; a normal distribution has no such limit, and what counts is the control's range.
-        self._limit = SATURATED * agent.bijector.forward(torch.tensor(math.inf)).item()
+        self._limit = SATURATED * agent.distribution.limit
         self._control_range = env.control_range  # (2, nu)
         self.clear()
 
@@ -127,7 +129,7 @@ class Diagnostics:
         """Where an action has come to its limit, bool, of any shape."""
         record = self.record
         if math.isfinite(self._limit):
-            return self.agent.bijector.forward(record.raw_action).abs() > self._limit
+            return self.agent.distribution.action(record.raw_action).abs() > self._limit
         if record.final_state is None:
             return torch.zeros_like(record.reward, dtype=torch.bool)
         low, high = self._control_range
@@ -187,7 +189,7 @@ class Diagnostics:
             "whole_episodes": episodes,
             "terminations": terminations,
             "truncations": truncations,
-            "saturated_actions": saturated / max(actions, 1.0),
+            **({} if self.agent.distribution.choices else {"saturated_actions": saturated / max(actions, 1.0)}),
             **(of_vectors if self.ranges else {}),
             **{f"{name}_max": x for name, x in zip(PEAKS, values["peaks"], strict=True)},
         }

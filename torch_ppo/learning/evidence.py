@@ -82,7 +82,7 @@ class Evidence:
                 "cause": int(kept.pop("broken")[broke]),
                 "state": kept.pop("state"),
             }
-            case["action"] = self.agent.bijector.forward(kept.pop("raw_action"))
+            case["action"] = self.agent.distribution.action(kept.pop("raw_action"))
             for name, x in kept.items():
                 part, _, key = name.partition("/")
                 case.setdefault(part, {})[key] = x

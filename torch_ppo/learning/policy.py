@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.errors import UserError
-from torch_ppo.formulas import distribution
+from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.task import Observation
 from torch_ppo.simulation.views import shape_of
@@ -50,14 +50,15 @@ def policy_maker(agent: Agent) -> MakePolicy:
                 if found[len(found) - len(expected) :] != expected:
                     sizes = ", ".join(map(str, expected))
                     raise UserError(f"the policy sees observations (..., {sizes}), not {found}")
-            loc, scale = own.policy_params(observation)
+            params, distribution = own.policy_params(observation), own.distribution
             if deterministic:
-                return own.bijector.forward(loc), {}
-            noise = torch.randn(loc.shape, generator=generator, device=loc.device, dtype=loc.dtype)
-            raw_action = distribution.sample_raw(loc, scale, noise)
-            log_prob = distribution.log_prob(loc, scale, raw_action, own.bijector)
-            extras = {"log_prob": log_prob, "raw_action": raw_action, "loc": loc, "scale": scale}
-            return own.bijector.forward(raw_action), extras
+                return distribution.action(distribution.mode_raw(params)), {}
+            first = params[0]
+            noise = distribution.draw(GeneratorNoise(generator, first.device), *first.shape[:-1]).to(first.dtype)
+            raw_action = distribution.sample_raw(params, noise)
+            log_prob = distribution.log_prob(params, raw_action)
+            extras = {"log_prob": log_prob, "raw_action": raw_action}
+            return distribution.action(raw_action), extras | dict(zip(distribution.param_sizes, params, strict=True))
 
         return policy
 

@@ -19,8 +19,7 @@ LEARNED_FROM = (
     "observation",
     "bootstrap_observation",
     "raw_action",
-    "loc",
-    "scale",
+    "policy_params",
     "log_prob",
     "reward",
     "truncation",
@@ -50,7 +49,7 @@ def replace_broken_sequences(batch: Batch) -> None:
     source[order] = torch.where(place < num_sound, order, order[place % num_sound.clamp(min=1)])
     for name in LEARNED_FROM:
         found, axis = getattr(batch, name), 0 if name == "bootstrap_observation" else 1
-        for tensor in found.values() if isinstance(found, dict) else [found]:
+        for tensor in found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else [found]:
             if tensor is not None:
                 tensor.copy_(tensor.index_select(axis, source))
 

@@ -18,7 +18,8 @@ from torch_ppo.learning.prepare import Preparation
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
 
-METRICS = (*losses.METRICS, "grad_norm", "learning_rate", "skipped_fraction")
+OF_STEP = ("grad_norm", "learning_rate", "skipped_fraction")  # of an SGD step, beside those of its loss
+METRICS = (*losses.METRICS, *OF_STEP)
 # What target_kl is multiplied by; the factor of Spinning Up and Stable-Baselines3.
 KL_TOLERANCE = 1.5
 
@@ -29,7 +30,7 @@ def loss_from_config(
     """`compute_ppo_loss` with the coefficients of the configuration; those that are tensors may change meanwhile."""
     return functools.partial(
         losses.compute_ppo_loss,
-        bijector=agent.bijector,
+        distribution=agent.distribution,
         discounting=config.discounting,
         gae_lambda=config.gae_lambda,
         textbook_gae=config.gae == "textbook",
@@ -91,12 +92,13 @@ class Learner:
     flat:          all parameters of policy and value network, in this order     (num_parameters,)
     order:         sequences of each minibatch of the pass under way, int64,
                    or transitions, whose index is step * num_unrolls + sequence  (num_minibatches, batch_size)
-    entropy_noise: of the same pass                              (num_minibatches, *minibatch_shape, action_dim)
+    entropy_noise: of the same pass                              (num_minibatches, *minibatch_shape, entropy_noise_dim)
     pixel_shifts:  of the same pass, if pixels are augmented
     row:           SGD steps since the training step began, int64                (1,)
     sgd_steps:     SGD steps of the run before this training step, int64         (1,)
     stopped:       1 once the KL has exceeded its target in this training step   ()
-    metrics:       of every SGD step of the training step, columns `METRICS`     (updates * minibatches, len(METRICS))
+    loss_metrics, metric_names: of the loss, and with those of an SGD step: `METRICS` that this distribution has
+    metrics:       of every SGD step of the training step, columns `metric_names`   (updates * minibatches, n)
     learning_rate, clipping_epsilon, entropy_cost: tensors, which schedules change on the device
     prepare_batch: what happens before the passes
     fused_adam:    by torch's kernel; else by `adam_step`, which is faster where it is compiled
@@ -133,7 +135,11 @@ class Learner:
         }
         self.order = torch.zeros(config.num_minibatches, share.batch_size, device=device, dtype=torch.int64)
         self.entropy_noise = torch.zeros(
-            config.num_minibatches, *share.minibatch_shape, batch.raw_action.shape[-1], device=device, dtype=dtype
+            config.num_minibatches,
+            *share.minibatch_shape,
+            agent.distribution.entropy_noise_dim,
+            device=device,
+            dtype=dtype,
         )
         self.pixel_shifts = PixelShifts(config, agent, batch) if config.augment_pixels else None
         self.fused_adam, self.one_value_pass = True, False
@@ -142,7 +148,11 @@ class Learner:
         if config.target_kl is not None:
             # Fused Adam leaves parameters, moments and step count as they are where this is 1, without a host read.
             self.optimizer.found_inf = self.stopped
-        self.metrics = torch.zeros(config.sgd_steps_per_training_step, len(METRICS), device=device, dtype=dtype)
+        self.loss_metrics = losses.metric_names(agent.distribution)
+        self.metric_names = (*self.loss_metrics, *OF_STEP)
+        self.metrics = torch.zeros(
+            config.sgd_steps_per_training_step, len(self.metric_names), device=device, dtype=dtype
+        )
         self.prepare_batch = Preparation(config, agent, batch, devices)
 
     def load_optimizer(self, saved: dict[str, object]) -> None:
@@ -185,7 +195,7 @@ class Learner:
         if config.adaptive_kl:
             new = adaptive_learning_rate(
                 self.learning_rate,
-                metrics[METRICS.index("kl_mean")],
+                metrics[self.loss_metrics.index("kl_mean")],
                 desired_kl=config.desired_kl,
                 min_lr=config.learning_rate_schedule_min_lr,
                 max_lr=config.learning_rate_schedule_max_lr,
@@ -195,13 +205,13 @@ class Learner:
                 new = torch.where(self.stopped > 0, self.learning_rate, new)
             self.learning_rate.copy_(new)
         if config.target_kl is not None:
-            too_far = metrics[METRICS.index("approx_kl")] > KL_TOLERANCE * config.target_kl
+            too_far = metrics[self.loss_metrics.index("approx_kl")] > KL_TOLERANCE * config.target_kl
             self.stopped.copy_(torch.maximum(self.stopped, too_far.to(self.stopped.dtype)))
 
     def minibatch_loss(
         self, observation: Observation, bootstrap_observation: Observation, data: LossInputs, entropy_noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Loss `()` of a minibatch and its metrics `(len(losses.METRICS),)`.
+        """Loss `()` of a minibatch and its metrics `(len(loss_metrics),)`.
 
         Values, the bootstrap value and GAE are computed here, from the current value network, as in Brax, unless
         advantages were computed before.
@@ -209,22 +219,21 @@ class Learner:
         agent = self.agent
         bootstrap_value = None
         if data.advantage is None and self.one_value_pass and not agent.shared_encoder:
-            loc, scale = agent.policy_params(observation)
+            params = agent.policy_params(observation)
             quantiles, bootstrap_value = self._values_in_one_pass(observation, bootstrap_observation)
         else:
-            (loc, scale), quantiles = agent.policy_and_quantiles(observation)
+            params, quantiles = agent.policy_and_quantiles(observation)
             if data.advantage is None:
                 with torch.no_grad():
                     bootstrap_value = agent.values(bootstrap_observation)
         total_loss, metrics = self.loss(
             data,
-            loc=loc,
-            scale=scale,
+            policy_params=params,
             quantiles=quantiles,
             bootstrap_value=bootstrap_value,
             entropy_noise=entropy_noise,
         )
-        return total_loss, torch.stack([metrics[name] for name in losses.METRICS])
+        return total_loss, torch.stack([metrics[name] for name in self.loss_metrics])
 
     def _values_in_one_pass(self, observation: Observation, bootstrap: Observation) -> tuple[Tensor, Tensor]:
         """Quantiles `(T, B, Q)`, and the value of the bootstrap observation `(B,)`, without gradient."""
@@ -248,12 +257,12 @@ class Learner:
 
     def _parts(self, joined: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and loss metrics, which lie in one vector so that devices exchange it at once."""
-        return joined.split([self.flat.numel(), len(losses.METRICS)])
+        return joined.split([self.flat.numel(), len(self.loss_metrics)])
 
     def minibatch_gradient(self) -> Tensor:
         """Of the minibatch whose turn it is: gradient, not yet clipped, and loss metrics, one behind the other.
 
-        `(num_parameters + len(losses.METRICS),)`. Sets what follows a schedule. Nothing but torch operations, so that it
+        `(num_parameters + len(loss_metrics),)`. Sets what follows a schedule. Nothing but torch operations, so that it
         can be compiled.
         """
         if self.scheduled:

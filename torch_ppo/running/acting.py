@@ -15,7 +15,7 @@ from torch_ppo.environments.sources import Source, Wanted, seen_and_done
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Act
-from torch_ppo.running.fit import task_misfit
+from torch_ppo.running.fit import actions_in_words, actions_of, task_misfit
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
 from torch_ppo.running.training_state import resolve_config, resolve_device
@@ -239,8 +239,8 @@ def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Environm
     who, shape = policy.path if saved else "the policy", (env.num_envs, env.action_dim)
     if saved and policy.observation_sizes is not None:
         keys, sizes = policy.keys_in(env.observation), env.observation_sizes
-        its_own = ({here: policy.observation_sizes[own] for own, here in keys.items()}, policy.action_dim)
-        misfit = task_misfit(its_own, ({here: sizes[here] for here in keys.values()}, env.action_dim), Path(name).name)
+        its_own = ({here: policy.observation_sizes[own] for own, here in keys.items()}, policy.actions)
+        misfit = task_misfit(its_own, ({here: sizes[here] for here in keys.values()}, actions_of(env)), Path(name).name)
         if misfit:
             raise PolicyError(f"{policy.path} does not fit: {'; '.join(misfit)}")
 
@@ -248,12 +248,26 @@ def _act_of(policy: SavedPolicy | Callable[[Any], Any], name: str, env: Environm
         action = _saved_action(policy, observation, generator) if saved else policy(env.seen)
         if isinstance(action, tuple):  # as from the policies of `make_policy`: actions and extras
             action = action[0]
-        action = torch.as_tensor(action, dtype=torch.float32, device=env.device)
+        action = torch.as_tensor(action, device=env.device)
+        if env.choices and not saved and action.shape == shape[:1] == (shape[0] * shape[1],):
+            action = action[:, None]  # one choice, as Gymnasium's Discrete has it
         if action.shape != shape:
             raise PolicyError(f"{who} does not fit {name}: its actions are {tuple(action.shape)}, but must be {shape}")
-        return action
+        return action.to(torch.float32) if env.choices is None else _chosen(action, env.choices, str(who), name)
 
     return act
+
+
+def _chosen(action: torch.Tensor, choices: tuple[int, ...], who: str, name: str) -> torch.Tensor:
+    """Indices as an env of discrete actions takes them; PolicyError for what is none."""
+    whole = action.to(torch.int64)
+    fits = whole.eq(action) & (whole >= 0) & (whole < torch.tensor(choices, device=action.device))
+    if not fits.all():
+        found = action[~fits][0].item()
+        raise PolicyError(
+            f"{who} does not fit {name}: an action of its is {found:g}, but must be an index from 0 of {actions_in_words(choices)}"
+        )
+    return whole
 
 
 def _saved_action(policy: SavedPolicy, observation: Observation, generator: torch.Generator) -> torch.Tensor:

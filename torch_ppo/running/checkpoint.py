@@ -128,6 +128,10 @@ def load_checkpoint(path: Path) -> dict[str, object]:
     for name, (is_one, what) in _ENTRIES.items():
         if name in checkpoint and not is_one(checkpoint[name]):
             raise CheckpointError(f"{path} is not a checkpoint of torch_ppo: its {name} is not {what}")
+    if (checkpoint["config"].get("distribution_type") == "categorical") != bool(checkpoint.get("choices")):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of torch_ppo: its distribution_type and choices do not agree"
+        )
     return checkpoint
 
 
@@ -155,6 +159,10 @@ _ENTRIES: dict[str, tuple[Callable[[object], bool], str]] = {
         "sizes by name",
     ),
     "action_dim": (lambda x: _is_count(x, 1), "a number of actions"),
+    "choices": (
+        lambda x: x is None or (isinstance(x, tuple) and bool(x) and all(_is_count(each, 1) for each in x)),
+        "a number of choices for each action",
+    ),
     "env_steps": (_is_count, "a count"),
     "training_steps": (_is_count, "a count"),
     "best": (
@@ -225,7 +233,9 @@ def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
     """The agent alone, on the CPU; needs no task or simulator. CheckpointError if it does not fit its configuration."""
     config = config_of(checkpoint)
     try:
-        agent = make_agent(config, checkpoint["observation_sizes"], checkpoint["action_dim"])
+        agent = make_agent(
+            config, checkpoint["observation_sizes"], checkpoint["action_dim"], choices=checkpoint.get("choices")
+        )
     except (RuntimeError, MemoryError) as error:  # sizes that no memory holds
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"the checkpoint's networks cannot be made: {reason}") from None

@@ -23,7 +23,7 @@ def act_of(agent: Agent, env: Environment, noise: Noise, *, deterministic: bool)
     """The agent's most likely actions in `env`, or samples with `noise`."""
     if deterministic:
         return agent.mode
-    return lambda observation: agent.sample(observation, noise.normal(env.num_envs, env.action_dim))
+    return lambda observation: agent.sample(observation, agent.distribution.draw(noise, env.num_envs))
 
 
 class EvaluationStopped(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from torch_ppo.environments.contract import Environment
 from torch_ppo.simulation.views import Size, shape_of
 
 Weights = Mapping[str, Tensor]
@@ -16,13 +17,25 @@ def sizes_in_words(observation_sizes: Mapping[str, Size]) -> str:
     return ", ".join(each) or "no vector"  # of networks that see pixels, whose normalizer has none
 
 
-def actions_in_words(number: int) -> str:
-    """`1 action`, `2 actions`."""
-    return f"{number} action{'s' * (number != 1)}"
+# How many numbers an action has; of discrete ones, how many choices each.
+Actions = int | tuple[int, ...]
+
+
+def actions_of(env: Environment) -> Actions:
+    """The actions that an env takes."""
+    return env.choices or env.action_dim
+
+
+def actions_in_words(actions: Actions) -> str:
+    """`1 action`, `2 actions`, `2 discrete actions (3, 2 choices)`."""
+    if isinstance(actions, int):
+        return f"{actions} action{'s' * (actions != 1)}"
+    shown = [str(n) for n in actions[:8]] + ["..."] * (len(actions) > 8)
+    return f"{len(actions)} discrete action{'s' * (len(actions) != 1)} ({', '.join(shown)} choices)"
 
 
 def task_misfit(
-    saved: tuple[Mapping[str, Size], int | None], live: tuple[Mapping[str, Size], int | None], task: str
+    saved: tuple[Mapping[str, Size], Actions | None], live: tuple[Mapping[str, Size], Actions | None], task: str
 ) -> list[str]:
     """What of the observations' sizes, by key, and of the number of actions is another in the task than it was."""
     (saved_sizes, saved_actions), (sizes, actions) = saved, live
@@ -30,7 +43,9 @@ def task_misfit(
     if dict(saved_sizes) != dict(sizes):
         found.append(f"it observes {sizes_in_words(saved_sizes)}, but {task} gives {sizes_in_words(sizes)}")
     if None not in (saved_actions, actions) and saved_actions != actions:
-        found.append(f"it has {actions_in_words(saved_actions)}, but {task} takes {actions}")
+        both_real = isinstance(saved_actions, int) and isinstance(actions, int)
+        takes = actions if both_real else actions_in_words(actions)
+        found.append(f"it has {actions_in_words(saved_actions)}, but {task} takes {takes}")
     return found
 
 
@@ -59,18 +74,21 @@ def _layers(weights: Weights, network: str) -> list[int]:
 
 def _hidden(weights: Weights, network: str) -> list[int]:
     layers = _layers(weights, network)
-    return layers if _mean_head(weights, network) is not None else layers[:-1]
+    heads = ("mean_head", "logits_head")
+    return layers if any(_head(weights, network, name) is not None for name in heads) else layers[:-1]
 
 
-def _mean_head(weights: Weights, network: str) -> Tensor | None:
-    return weights.get(f"{network}.mean_head.weight", weights.get(f"{network}.{VISION_HEAD}mean_head.weight"))
+def _head(weights: Weights, network: str, name: str) -> Tensor | None:
+    return weights.get(f"{network}.{name}.weight", weights.get(f"{network}.{VISION_HEAD}{name}.weight"))
 
 
 def _actions(weights: Weights) -> int | None:
-    """None where the network is not one of `make_ppo_networks`."""
-    head, layers = _mean_head(weights, "policy"), _layers(weights, "policy")
+    """None where the network is not one of `make_ppo_networks`, or its actions are discrete."""
+    head, layers = _head(weights, "policy", "mean_head"), _layers(weights, "policy")
     if head is not None:
         return len(head)
+    if _head(weights, "policy", "logits_head") is not None:
+        return None
     return layers[-1] // 2 if layers else None  # of TanhNormalPolicy: location and scale
 
 

@@ -94,7 +94,7 @@ def take_training_step(state: TrainingState, progress_fn: Callable[[int, Metrics
     state.interval_steps += 1
     episode = None
     if state.config.log_training_metrics:
-        losses = dict(zip(METRICS, metrics.unbind(1), strict=True))
+        losses = dict(zip(state.learner.metric_names, metrics.unbind(1), strict=True))
         # Time is the first axis of the batch; episodes are counted sequence by sequence, as in Brax.
         gathered = state.devices.gathered
         totals = {name: gathered(total.T) for name, total in state.batch.episode_metrics.items()}
@@ -129,7 +129,7 @@ def report(state: TrainingState, warn: Callable[[str], None] = warn_once_here) -
     for line in broken_lines(state):
         warn(line)
     n = state.interval_steps
-    metrics = {f"training/{name}": total / n for name, total in zip(METRICS, sums, strict=True)}
+    metrics = {f"training/{name}": total / n for name, total in zip(state.learner.metric_names, sums, strict=True)}
     metrics |= interior(state)
     metrics["training/sps"] = n * state.config.env_step_per_training_step / state.interval_time
     metrics["training/walltime"] = state.walltime

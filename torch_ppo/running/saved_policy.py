@@ -11,8 +11,10 @@ from torch_ppo.errors import UserError
 from torch_ppo.exporting.contract import Contract, check_contract, scaling_in
 from torch_ppo.exporting.reading import format_of, read
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
+from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
+from torch_ppo.running.fit import Actions
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
@@ -37,6 +39,7 @@ class SavedPolicy:
     observation_sizes:  size of each of the task's observations, of pixels (height, width, channels); None where the file
                         does not say (an exported policy)
     action_dim:         size of an action; None likewise
+    choices:            of discrete actions, how many each has; None where they are real numbers, or likewise
     env_steps:          how far training was; None likewise
     actuators:          names of what is controlled, in the order of the action's parts; None where it is not that simple
     scaling:            what the task's `apply` makes of actions; None likewise, and where the file does not say
@@ -53,6 +56,12 @@ class SavedPolicy:
     scaling: Scaling | None = None
     contract: Contract | None = None
     pixel_keys: tuple[str, ...] = ()
+    choices: tuple[int, ...] | None = None
+
+    @property
+    def actions(self) -> Actions | None:
+        """The actions that it has, as `fit.task_misfit` compares them."""
+        return self.choices or self.action_dim
 
     @property
     def run_folder(self) -> Path:
@@ -157,13 +166,14 @@ def load_policy(
     agent = agent_from_checkpoint(saved).to(device)
     return SavedPolicy(
         path,
-        _mode(agent) if deterministic else _sample(agent, saved["action_dim"]),
+        _mode(agent) if deterministic else _sample(agent),
         agent.policy_obs_key,
         config_of(saved),
         saved["observation_sizes"],
         saved["action_dim"],
         saved["env_steps"],
         pixel_keys=agent.pixel_keys,
+        choices=saved.get("choices"),
         **_scaled(saved.get("controls")),
     )
 
@@ -212,7 +222,14 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
         scaling,
         contract,
         tuple(views),
+        choices=_choices_in(contract),
     )
+
+
+def _choices_in(contract: Contract) -> tuple[int, ...] | None:
+    """How many choices each action has, where they are discrete; older contracts know nothing of such."""
+    discrete = contract["action"].get("discrete")
+    return None if discrete is None else tuple(discrete["choices"])
 
 
 def _config_in(contract: Contract) -> Config:
@@ -254,12 +271,12 @@ def _mode(agent: Agent) -> Callable[[Tensor | Observation, torch.Generator | Non
     return lambda observation, generator: agent.mode(_shown(agent, observation))
 
 
-def _sample(agent: Agent, action_dim: int) -> Callable[[Tensor | Observation, torch.Generator | None], Tensor]:
+def _sample(agent: Agent) -> Callable[[Tensor | Observation, torch.Generator | None], Tensor]:
     def act(observation: Tensor | Observation, generator: torch.Generator | None) -> Tensor:
         seen = _shown(agent, observation)
         key = agent.policy_obs_keys[0]
         leading = seen[key].shape[: seen[key].dim() - len(shape_of(agent.observation_sizes[key]))]
-        noise = torch.randn(*leading, action_dim, generator=generator, device=seen[key].device)
+        noise = agent.distribution.draw(GeneratorNoise(generator, seen[key].device), *leading)
         return agent.sample(seen, noise)
 
     return act

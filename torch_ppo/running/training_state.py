@@ -19,12 +19,12 @@ from torch_ppo.learning.agent import NetworkFactory, make_agent
 from torch_ppo.learning.batch import allocate_batch
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.devices import ALONE, Devices
-from torch_ppo.learning.update import METRICS, Learner
+from torch_ppo.learning.update import Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.determinism import determinism_in_words, make_torch_deterministic
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator, act_of
-from torch_ppo.running.fit import actions_in_words, network_misfit, sizes_in_words, task_misfit
+from torch_ppo.running.fit import actions_in_words, actions_of, network_misfit, sizes_in_words, task_misfit
 from torch_ppo.running.formats import FORMATS, upgraded_env
 from torch_ppo.running.generators import make_generators
 from torch_ppo.running.late_numbers import LateNumbers
@@ -106,6 +106,23 @@ def _without_engine(config: Config, name: str, device: torch.device) -> Config:
     return dataclasses.replace(config, capture=capture)
 
 
+def with_distribution(config: Config, env: Environment) -> Config:
+    """The configuration with the distribution of the env's actions; ConfigError if one for others is asked for."""
+    kind = config.distribution_type
+    if env.choices is None and kind == "categorical":
+        raise ConfigError(
+            f"distribution_type = 'categorical' is of discrete actions, but {env.name} takes real numbers; 'tanh_normal' or "
+            "'normal' would work"
+        )
+    if env.choices is None or kind == "categorical":
+        return config
+    if kind != Config.distribution_type:
+        raise ConfigError(
+            f"distribution_type = {kind!r} is of real numbers, but {env.name} takes discrete actions; leave it out"
+        )
+    return dataclasses.replace(config, distribution_type="categorical")
+
+
 def _kept(env: Environment) -> dict[str, object] | None:
     """A copy of an env's state; None if it cannot be checkpointed."""
     state = env.state()
@@ -121,7 +138,8 @@ class TrainingState:
     """Envs, agent, optimizer, random state and counters of one run.
 
     training_steps:   done so far; env_steps follows from it
-    interval_sums:    sums of the mean metrics of the training steps since the last report, float64 (len(METRICS),)
+    interval_sums:    sums of the mean metrics of the training steps since the last report, float64 `(n,)`,
+                      as `Learner.metric_names` has them
     interval_steps:   training steps since the last report
     interval_time:    seconds spent in them; what is still queued on the device counts once the host has waited for it
     controls:         what the task makes of actions, see `simulation.scaling.to_plain`; None if it is not that simple
@@ -162,7 +180,8 @@ class TrainingState:
         self.generators = make_generators(config.seed, self.device, devices.rank)
         rules = {"auto_reset": config.auto_reset, "random_episode_phase": config.random_episode_phase}
         self.env = self._make_env(self.source, share.num_envs, "env", randomize=True, keep_final=True, **rules)
-        self.config = config = dataclasses.replace(config, episode_length=self.env.episode_length)
+        config = dataclasses.replace(config, episode_length=self.env.episode_length)
+        self.config = config = with_distribution(config, self.env)
         if config.bootstrap_on_truncation and not self.env.final_observation:
             raise ConfigError(
                 f"bootstrap_on_truncation needs the observation before a restart, which {self.env.name} does not keep; false "
@@ -171,10 +190,12 @@ class TrainingState:
         if config.deterministic:
             log.info(determinism_in_words(self.env, config.physics))
         self.observation_sizes, self.action_dim = self.env.observation_sizes, self.env.action_dim
+        self.choices = self.env.choices
         self.agent = make_agent(
             config,
             self.observation_sizes,
             self.action_dim,
+            choices=self.choices,
             generator=self.generators["init"],
             network_factory=network_factory,
         ).to(self.device)
@@ -187,11 +208,11 @@ class TrainingState:
         if config.run_evals and config.num_evals > 0:
             source = self.source if eval_environment is None else source_of(eval_environment)
             eval_env = self._make_env(source, share.num_eval_envs, "eval_env", randomize=config.randomize_eval)
-            sizes = (eval_env.observation_sizes, eval_env.action_dim)
-            if sizes != (self.observation_sizes, self.action_dim):
+            sizes = (eval_env.observation_sizes, actions_of(eval_env))
+            if sizes != (self.observation_sizes, actions_of(self.env)):
                 raise ConfigError(
                     f"eval_env gives {sizes_in_words(sizes[0])} and takes {actions_in_words(sizes[1])}, but the environment "
-                    f"gives {sizes_in_words(self.observation_sizes)} and takes {self.action_dim}"
+                    f"gives {sizes_in_words(self.observation_sizes)} and takes {actions_in_words(actions_of(self.env))}"
                 )
             eval_noise = GeneratorNoise(self.generators["eval"])
             act = act_of(self.agent, eval_env, eval_noise, deterministic=config.deterministic_eval)
@@ -201,7 +222,7 @@ class TrainingState:
         )
         self.training_steps = 0
         self.walltime = 0.0
-        self.interval_sums = torch.zeros(len(METRICS), device=self.device, dtype=torch.float64)
+        self.interval_sums = torch.zeros(len(self.learner.metric_names), device=self.device, dtype=torch.float64)
         self.last_step = LateNumbers(3, self.device)
         self.interval_steps = 0
         self.interval_time = 0.0
@@ -274,6 +295,7 @@ class TrainingState:
             "config": dataclasses.asdict(self.config),
             "observation_sizes": self.observation_sizes,
             "action_dim": self.action_dim,
+            "choices": self.choices,
             "controls": self.controls,
             "agent": clone(self.agent.state_dict()),
             "optimizer": copy.deepcopy(self.learner.optimizer.state_dict()),
@@ -310,8 +332,8 @@ class TrainingState:
             raise ValueError(
                 f"the run was on {saved['config']['device']}, this is {self.device}; its random state differs"
             )
-        sizes = (saved["observation_sizes"], saved["action_dim"])
-        misfit = task_misfit(sizes, (self.observation_sizes, self.action_dim), self.task_name)
+        sizes = (saved["observation_sizes"], saved.get("choices") or saved["action_dim"])
+        misfit = task_misfit(sizes, (self.observation_sizes, actions_of(self.env)), self.task_name)
         misfit = "; ".join(misfit) or network_misfit(saved["agent"], self.agent.state_dict(), self.task_name)
         if misfit:
             raise ValueError(misfit)

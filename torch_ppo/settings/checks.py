@@ -108,7 +108,7 @@ _NOT_NEGATIVE = (
 _FRACTION = ("discounting", "gae_lambda", "learning_rate_final_fraction", "max_broken_fraction")
 _NAMES = {
     "activation": ACTIVATIONS,
-    "distribution_type": DISTRIBUTIONS,
+    "distribution_type": (*DISTRIBUTIONS, "categorical"),
     "policy_network_kernel_init_fn": INITIALIZERS,
     "value_network_kernel_init_fn": INITIALIZERS,
     "mean_kernel_init_fn": INITIALIZERS,
@@ -246,7 +246,7 @@ _ACTS_WITH = {
     "state_dependent_std": ("distribution_type", ("normal",)),
     "mean_clip_scale": ("distribution_type", ("normal",)),
     "mean_kernel_init_fn": ("distribution_type", ("normal",)),
-    "output_kernel_init_fn": ("distribution_type", ("tanh_normal",)),
+    "output_kernel_init_fn": ("distribution_type", ("tanh_normal", "categorical")),
     "view_size": ("vision", (True,)),
     "augment_pixels": ("vision", (True,)),
     "pixel_encoder": ("vision", (True,)),

@@ -150,7 +150,8 @@ class Config:
     value_obs_key: str = "state"
     """Observation that the value network sees, for tasks with several."""
     distribution_type: str = "tanh_normal"
-    """tanh_normal keeps actions in (-1, 1); normal leaves them unbounded."""
+    """tanh_normal keeps actions in (-1, 1); normal leaves them unbounded. Of discrete actions it is categorical, whatever the
+    default says."""
     noise_std_type: Literal["scalar", "log"] = "scalar"
     """How the standard deviation is parametrised (normal only)."""
     init_noise_std: float = 1.0

@@ -379,7 +379,7 @@ class Env:
         self._observations.begin(self._observations.newest(self.memory), done)
 
     # What else is asked of any env, see docs/environments.md.
-    recordable = True
+    recordable, choices = True, None
     compilable_on_gpu = ("before_physics",)
 
     @property

@@ -112,7 +112,7 @@ def _check_what_is_played(arguments: PlayArguments) -> None:
 def check_fit(policy: SavedPolicy, name: str, env: Env) -> None:
     """PlayError if the policy was not made for observations and actions as in `env`."""
     if policy.observation_sizes is not None:
-        saved, sizes = (policy.observation_sizes, policy.action_dim), env.observation_sizes
+        saved, sizes = (policy.observation_sizes, policy.actions), env.observation_sizes
         if policy.contract is not None:  # a file knows nothing of what the value network saw
             sizes = {own: sizes[key] for own, key in policy.keys_in(env.observation).items()}
         misfit = task_misfit(saved, (sizes, env.action_dim), Path(name).name)
