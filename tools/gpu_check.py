@@ -121,11 +121,17 @@ def output_of(command: list[str]) -> str | None:
         return None
 
 
-def few_steps(device: str, capture: str, compile: bool, deterministic: bool) -> dict[str, object]:
-    """Two training steps of 64 envs: whether they run, whether their numbers are numbers, and how long all takes."""
+def few_steps(
+    device: str, capture: str, compile: bool, deterministic: bool, *, vision: bool = False
+) -> dict[str, object]:
+    """Two training steps of 64 envs: whether they run, whether their numbers are numbers, and how long all takes.
+
+    vision:  of the cart-pole that is seen, by Brax's networks of pixels
+    """
     import torch
 
     from torch_ppo.envs import make_task
+    from torch_ppo.formulas.pixels import is_picture
     from torch_ppo.learning.train_step import training_step
     from torch_ppo.running.training_state import TrainingState
     from torch_ppo.settings.config import Config
@@ -133,12 +139,13 @@ def few_steps(device: str, capture: str, compile: bool, deterministic: bool) -> 
     settings = {"num_envs": 64, "batch_size": 64, "num_minibatches": 2, "unroll_length": 10, "num_eval_envs": 16}
     started = time.perf_counter()
     config = Config(
-        env="cartpole", num_timesteps=10**6, num_evals=2, normalize_observations=True, episode_length=50, device=device,
+        env="cartpole_balance_vision" if vision else "cartpole", vision=vision, num_timesteps=10**6, num_evals=2, normalize_observations=True, episode_length=50, device=device,
         physics="warp", capture=capture, compile=compile, deterministic=deterministic, **settings,
     )  # fmt: skip
     state = TrainingState(config, make_task(config.env))
     made = time.perf_counter() - started
     losses, times = [], []
+    pixels = [x for key, x in state.env.observation.items() if is_picture(key)]
     for _ in range(2):
         started = time.perf_counter()
         losses.append(training_step(state.collector, state.learner).mean(0)[0].item())
@@ -153,6 +160,7 @@ def few_steps(device: str, capture: str, compile: bool, deterministic: bool) -> 
         "seconds_to_make": made,
         "preparation_seconds": state.preparation_time,
         "seconds_per_step": times,
+        "pixels": [{"shape": list(x.shape), "spread": x.float().std().item()} for x in pixels],
         "parameters_sum": state.learner.flat.double().sum().item(),
     }
 
@@ -209,9 +217,11 @@ def first_half(folder: Path, device: str) -> list[Step]:
         few("eager", 75, "--capture", "none"),
         few("physics", 45, "--capture", "physics"),
         *([few("unroll", 45, "--capture", "unroll")] if on_cuda else []),
-        few("compiled", 90, "--capture", top, "--compile"),
-        Step("tests", 150, pytest, results_of_tests),
-        Step("guide", 120, [*train, "--run-dir", str(folder / "run")], run_reports),
+        few("pixels", 50, "--capture", "none", "--vision"),
+        *([few("pixels unroll", 25, "--capture", "unroll", "--vision")] if on_cuda else []),
+        few("compiled", 75, "--capture", top, "--compile"),
+        Step("tests", 110, pytest, results_of_tests),
+        Step("guide", 100, [*train, "--run-dir", str(folder / "run")], run_reports),
     ]
 
 
@@ -289,9 +299,11 @@ def differences_told(steps: dict[str, dict[str, object]]) -> dict[str, object]:
         return found.get(key) if isinstance(found, dict) else None
 
     levels = {name: told(name, "losses") for name in ("eager", "physics", "unroll", "compiled")}
+    of_pixels = {name: told(name, "losses") for name in ("pixels", "pixels unroll")}
     first, second = (told(name, "parameters_sum") for name in ("deterministic", "deterministic again"))
     return {
         "losses_by_level": levels,
+        "losses_of_pixels_by_level": of_pixels,
         "deterministic_repeats": None if first is None or second is None else first == second,
     }
 

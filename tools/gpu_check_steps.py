@@ -23,12 +23,17 @@ class StepArguments:
     """As in a configuration."""
     deterministic: bool = False
     """As in a configuration."""
+    vision: bool = False
+    """Of the few training steps: from pixels."""
 
 
 def main() -> None:
     """The program."""
     a = tyro.cli(StepArguments)
-    found = facts(a.device) if a.step == "facts" else few_steps(a.device, a.capture, a.compile, a.deterministic)
+    if a.step == "facts":
+        found = facts(a.device)
+    else:
+        found = few_steps(a.device, a.capture, a.compile, a.deterministic, vision=a.vision)
     print(json.dumps(found))
 
 

@@ -91,9 +91,10 @@ HEAD = """# Parameters
 
 *Made by `python -m tools.parameters_table` from the code; do not edit.*
 
-Every field of `Config`: an option of the command line (`--num-envs`), a key of a TOML file (`num_envs`) and a keyword of
-`torch_ppo.train(...)`. Names, meanings and defaults are those of Brax's `ppo.train()` and its network factory; fields marked
-with + are ours, and by default do nothing. What acts only together with something else says so.
+Every field of `Config`: an option of the command line (`--num-envs`), a key of a TOML file
+(`num_envs`) and a keyword of `torch_ppo.train(...)`. Names, meanings and defaults are those of
+Brax's `ppo.train()` and its network factory; fields marked with + are ours, and by default do
+nothing. What acts only together with something else says so.
 [semantics.md](semantics.md) says what is easily misread.
 `python -m torch_ppo.dialects` translates from other libraries' words ([dialects.md](dialects.md)).
 Each is shown to act by `tests/test_parameters.py`.

@@ -1,11 +1,15 @@
 """Dialects: the texts that are read, mistakes in them, and the programs."""
 
+import inspect
 import json
 import math
+import re
 import sys
+from dataclasses import fields
 
 import pytest
 
+import torch_ppo
 from tests.helpers.dialect_files import ANT, GO1, GUIDE, HALF_CHEETAH, PLAYGROUND
 from torch_ppo.dialects import DIALECTS, convert, read_dialect
 from torch_ppo.dialects.__main__ import main
@@ -242,3 +246,21 @@ def test_the_program_prints_settings_and_account(tmp_path, capsys, monkeypatch):
         main()
     assert status.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+ELSEWHERE_HERE = {
+    "brax": {"wrap_env": False, "wrap_env_fn": "wrap", "eval_env": "other", "restore_params": "params"},
+    "sb3": {"env_wrapper": "some.Wrapper", "vec_env_wrapper": "some.Wrapper", "frame_stack": 4},
+}
+
+
+@pytest.mark.parametrize("dialect", ELSEWHERE_HERE)
+def test_what_no_file_has_is_said_with_what_takes_it_here(dialect):
+    """An argument that is named so is one of `train`, or a setting."""
+    told = "\n".join(convert(ELSEWHERE_HERE[dialect], dialect).without)
+    for key in ELSEWHERE_HERE[dialect]:
+        assert f"{key} = " in told
+    named = re.findall(r"train\((\w+)=|\b(restore_checkpoint_path|history)\b", told)
+    assert len(named) >= len(ELSEWHERE_HERE[dialect])
+    parameters = inspect.signature(torch_ppo.train).parameters
+    assert {one or other for one, other in named} <= {*parameters, *(field.name for field in fields(Config))}

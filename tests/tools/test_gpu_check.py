@@ -102,12 +102,14 @@ def test_what_steps_tell_together():
     steps = {
         "eager": {"told": {"losses": [1.0, 2.0]}},
         "unroll": {"told": "no JSON"},
+        "pixels": {"told": {"losses": [3.0]}},
         "deterministic": {"told": {"parameters_sum": 0.5}},
         "deterministic again": {"told": {"parameters_sum": 0.5}},
     }
     found = differences_told(steps)
     assert found["losses_by_level"] == {"eager": [1.0, 2.0], "physics": None, "unroll": None, "compiled": None}
     assert found["deterministic_repeats"] is True
+    assert found["losses_of_pixels_by_level"] == {"pixels": [3.0], "pixels unroll": None}
     steps["deterministic again"]["told"]["parameters_sum"] = 0.6
     assert differences_told(steps)["deterministic_repeats"] is False
     del steps["deterministic"]
@@ -138,4 +140,4 @@ def test_facts_of_a_machine(tmp_path, monkeypatch):
         told["packages"]["mujoco"].startswith("4.") and "python_h" in told and told["warp"]["cuda_devices"] is not None
     )
     assert report["steps"]["some step"]["told"] == {}
-    assert set(report["together"]) == {"losses_by_level", "deterministic_repeats"}
+    assert set(report["together"]) == {"losses_by_level", "losses_of_pixels_by_level", "deterministic_repeats"}

@@ -32,10 +32,10 @@ VISION_NETWORK = tuple(
 )
 ONLY_NORMAL = "noise_std_type init_noise_std state_dependent_std mean_clip_scale mean_kernel_init_fn".split()
 NEUTRAL = {
-    "wrap_env": (True, "episodes and resets are the env's here"),
-    "wrap_env_fn": (None, "wrappers belong to the task here"),
-    "eval_env": (None, "evaluation is of the same task"),
-    "restore_params": (None, "restore_checkpoint_path takes a file"),
+    "wrap_env": (True, "torch_ppo.train(wrap_env=...) takes it, and no file does"),
+    "wrap_env_fn": (None, "torch_ppo.train(wrap_env_fn=...) takes one, and no file does"),
+    "eval_env": (None, "torch_ppo.train(eval_env=...) takes another one, and no file does"),
+    "restore_params": (None, "torch_ppo.train(restore_params=...) takes them, and of a file restore_checkpoint_path"),
 }
 KWARGS = {f"{kernel}_kernel_init_kwargs": f"{kernel}_kernel_init_scale" for kernel in KERNELS}
 BATCH = ("num_envs", "unroll_length", "batch_size", "num_minibatches")

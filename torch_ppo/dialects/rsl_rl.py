@@ -25,7 +25,7 @@ NEUTRAL = {
     "symmetry_cfg": (None, "symmetric copies of transitions"),
     "optimizer": ("adam", "another optimizer than Adam"),
     "use_mixed_precision": (False, "--bf16 is ours, and left to you"),
-    "share_cnn_encoders": (None, "networks of images"),
+    "share_cnn_encoders": (None, "shared_encoder has networks that see pixels share theirs here"),
 }
 NEUTRAL_RUNNER = {
     "clip_actions": (None, "the model's control range limits actions here"),

@@ -26,9 +26,9 @@ SAME = {
 NEUTRAL = {
     "use_sde": (False, "state-dependent exploration noise"),
     "rollout_buffer_class": (None, "another way to keep rollouts"),
-    "frame_stack": (1, "stacks of observations belong to the task here"),
-    "env_wrapper": (None, "wrappers belong to the task here"),
-    "vec_env_wrapper": (None, "wrappers belong to the task here"),
+    "frame_stack": (1, "history stacks observations here, and is left to you"),
+    "env_wrapper": (None, "torch_ppo.train(wrap_env_fn=...) takes one, and no file does"),
+    "vec_env_wrapper": (None, "torch_ppo.train(wrap_env_fn=...) takes one, and no file does"),
     "env_kwargs": (None, "options of the task"),
     "callback": (None, "what callbacks do"),
 }
