@@ -14,7 +14,8 @@ from torch_ppo.learning.train_step import training_step
 from torch_ppo.running import accelerate
 from torch_ppo.running.checkpoint import agent_from_checkpoint
 from torch_ppo.running.determinism import determinism_left_as_it_was
-from torch_ppo.running.training_state import TrainingState, resolve_config
+from torch_ppo.running.resolved import resolve_config
+from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 

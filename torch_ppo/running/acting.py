@@ -17,8 +17,8 @@ from torch_ppo.running.environment import locate_task
 from torch_ppo.running.evaluate import Act
 from torch_ppo.running.fit import actions_in_words, actions_of, task_misfit
 from torch_ppo.running.generators import make_generators
+from torch_ppo.running.resolved import resolve_config, resolve_device
 from torch_ppo.running.saved_policy import PolicyError, SavedPolicy, load_policy
-from torch_ppo.running.training_state import resolve_config, resolve_device
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Observation, Task

@@ -16,8 +16,8 @@ from torch_ppo.envs import ENVS, canonical_name
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.options import ProgramOptions, TrainArguments, UncheckedConfig, kinds, read_options
+from torch_ppo.running.resolved import OF_OURS
 from torch_ppo.running.trackers import check_tracker
-from torch_ppo.running.training_state import OF_OURS
 from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import config_names, preset_names, read_config
