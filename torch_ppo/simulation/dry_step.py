@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -98,6 +99,86 @@ def check_memory(task: Task, memory: object, num_envs: int) -> None:
         raise TaskError(f"{name}.make_memory makes 'random', which num_random makes; another name would work")
 
 
+@dataclass(frozen=True)
+class _Expected:
+    """What the methods of a task of that name have to return for so many envs."""
+
+    name: str
+    num_envs: int
+
+    def fail(self, method: str, what: str) -> NoReturn:
+        raise TaskError(f"{self.name}.{method} {what}")
+
+    def numbers(self, method: str, what: str, value: object, *sizes: int) -> None:
+        shape = (self.num_envs, *sizes)
+        if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
+            self.fail(method, f"returns {what} as {described(value)}, but float {shape} is expected")
+        if not value.isfinite().all():
+            self.fail(method, f"returns {what} that is inf or NaN in a start state")
+
+    def picture(self, key: str, value: object) -> None:
+        sound = isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == self.num_envs and value.numel() > 0
+        if not sound or not (value.dtype == torch.uint8 or value.is_floating_point()):
+            expected = f"uint8 or float ({self.num_envs}, height, width, channels)"
+            self.fail("observe", f"returns observation {key!r} as {described(value)}, but {expected} is expected")
+
+    def observation(self, task: Task, observed: object, pictures: Collection[str]) -> None:
+        parts = observed if isinstance(observed, dict) else {"state": observed}
+        if not parts and not task.views:
+            self.fail("observe", "returns no observation")
+        for key, value in parts.items():
+            if not isinstance(key, str):
+                self.fail("observe", f"returns an observation named {key!r}, but names are str")
+            if is_picture(key):
+                if key in pictures:
+                    self.fail("observe", f"returns {key!r}, which is the view of that name; another name would work")
+                self.picture(key, value)
+                continue
+            width = value.shape[-1] if isinstance(value, Tensor) and value.dim() else 1
+            self.numbers("observe", f"observation {key!r}", value, width)
+            if width == 0:
+                self.fail("observe", f"returns observation {key!r} without numbers")
+            observation_parts(task, key, width)
+
+    def reward(self, task: Task, returned: object) -> tuple[str, ...]:
+        """Checks it; returns the names of the metrics."""
+        returned = as_reward(returned)
+        if len(returned) != 2 or not isinstance(returned[1], dict):
+            self.fail("reward", "must return the reward, or the reward and a dict of metrics by name")
+        value, metrics = returned
+        self.numbers("reward", "the reward", value)
+        for metric in task.metric_names:
+            if metric not in metrics:
+                self.fail("reward", f"returns no metric {metric!r}, one of metric_names")
+        for metric, x in metrics.items():
+            self.numbers("reward", f"metric {metric!r}", x.float() if isinstance(x, Tensor) else x)
+        return tuple(dict.fromkeys((*task.metric_names, *metrics)))
+
+    def ends(self, returned: dict[str, object]) -> None:
+        for method, x in returned.items():
+            if x is None:
+                continue
+            expected = f"bool ({self.num_envs},) is expected"
+            if not isinstance(x, Tensor) or x.shape != (self.num_envs,):
+                self.fail(method, f"returns {described(x)}, but {expected}")
+            if x.dtype != torch.bool:  # of numbers, which are meant is not certain: any but 0 would count
+                self.fail(method, f"returns {described(x)}, but {expected}; of 0 and 1, x > 0.5 would work")
+        if returned["terminated"] is not None and returned["terminated"].all():
+            say_once(
+                f"{self.name}.terminated is true in every start state, so that episodes end at once; is it the wrong way "
+                "round?"
+            )
+
+    def same_memory(self, memory: Memory, before: Memory) -> None:
+        for key in dict.fromkeys((*before, *memory)):
+            if memory.get(key) is not before.get(key):  # a recorded step would go on with the old one
+                what = "puts another tensor in the place of" if key in before else "adds"
+                self.fail(
+                    "start or another method",
+                    f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
+                )
+
+
 def dry_step(
     task: Task,
     physics: Physics,
@@ -112,23 +193,8 @@ def dry_step(
 
     `physics` is left as `start` and `apply` made it.
     """
-    name, num_envs = type(task).__name__, physics.num_envs
-
-    def fail(method: str, what: str) -> None:
-        raise TaskError(f"{name}.{method} {what}")
-
-    def check_numbers(method: str, what: str, value: object, shape: tuple[int, ...]) -> None:
-        if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
-            fail(method, f"returns {what} as {described(value)}, but float {shape} is expected")
-        if not value.isfinite().all():
-            fail(method, f"returns {what} that is inf or NaN in a start state")
-
-    def check_picture(key: str, value: object) -> None:
-        sound = isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == num_envs and value.numel() > 0
-        if not sound or not (value.dtype == torch.uint8 or value.is_floating_point()):
-            expected = f"uint8 or float ({num_envs}, height, width, channels)"
-            fail("observe", f"returns observation {key!r} as {described(value)}, but {expected} is expected")
-
+    expected = _Expected(type(task).__name__, physics.num_envs)
+    fail = expected.fail
     if not isinstance(action_dim, int) or action_dim < 1:
         fail(
             "action_dim",
@@ -137,14 +203,13 @@ def dry_step(
         )
     for key in task.memory_kept:
         if key not in memory:
-            fail(
-                "memory_kept", f"names {key!r}, which make_memory does not make; it has: {', '.join(memory) or 'none'}"
-            )
+            known = ", ".join(memory) or "none"
+            fail("memory_kept", f"names {key!r}, which make_memory does not make; it has: {known}")
     copies = {key: x.clone() for key, x in memory.items()}
     memory = dict(copies)
     own = torch.Generator(generator.device)
     own.set_state(generator.get_state())
-    action = torch.zeros(num_envs, action_dim, device=physics.device)
+    action = torch.zeros(physics.num_envs, action_dim, device=physics.device)
     with raising_one_line(task), _writing_in_place(physics, fail), _no_other_random_numbers(fail):
         task.start(physics, memory, own)
         task.each_episode(memory, own)
@@ -157,54 +222,14 @@ def dry_step(
         observed = task.observe(physics, memory)
         reward = task.reward(physics, memory, action)
         ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out", "success")}
-
-    for key in dict.fromkeys((*copies, *memory)):
-        if memory.get(key) is not copies.get(key):  # a recorded step would go on with the old one
-            what = "puts another tensor in the place of" if key in copies else "adds"
-            fail(
-                "start or another method",
-                f"{what} memory[{key!r}]; make_memory makes all of it, and memory[{key!r}].copy_(x) writes into it",
-            )
-    parts = observed if isinstance(observed, dict) else {"state": observed}
-    if not parts and not task.views:
-        fail("observe", "returns no observation")
-    for key, value in parts.items():
-        if not isinstance(key, str):
-            fail("observe", f"returns an observation named {key!r}, but names are str")
-        if is_picture(key):
-            if key in pictures:
-                fail("observe", f"returns {key!r}, which is the view of that name; another name would work")
-            check_picture(key, value)
-            continue
-        width = value.shape[-1] if isinstance(value, Tensor) and value.dim() else 1
-        check_numbers("observe", f"observation {key!r}", value, (num_envs, width))
-        if width == 0:
-            fail("observe", f"returns observation {key!r} without numbers")
-        observation_parts(task, key, width)
-    returned = as_reward(reward)
-    if len(returned) != 2 or not isinstance(returned[1], dict):
-        fail("reward", "must return the reward, or the reward and a dict of metrics by name")
-    value, metrics = returned
-    check_numbers("reward", "the reward", value, (num_envs,))
-    for metric in task.metric_names:
-        if metric not in metrics:
-            fail("reward", f"returns no metric {metric!r}, one of metric_names")
-    for metric, x in metrics.items():
-        check_numbers("reward", f"metric {metric!r}", x.float() if isinstance(x, Tensor) else x, (num_envs,))
-    for method, x in ends.items():
-        if x is not None and (not isinstance(x, Tensor) or x.shape != (num_envs,)):
-            fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected")
-        if x is not None and x.dtype != torch.bool:  # of numbers, which are meant is not certain: any but 0 would count
-            fail(method, f"returns {described(x)}, but bool ({num_envs},) is expected; of 0 and 1, x > 0.5 would work")
-    if ends["terminated"] is not None and ends["terminated"].all():
-        say_once(
-            f"{name}.terminated is true in every start state, so that episodes end at once; is it the wrong way round?"
-        )
-    names = dict.fromkeys((*task.metric_names, *metrics))
+    expected.same_memory(memory, copies)
+    expected.observation(task, observed, pictures)
+    metric_names = expected.reward(task, reward)
+    expected.ends(ends)
     has_success = ends["success"] is not None
-    if has_success and "success_rate" in names:
+    if has_success and "success_rate" in metric_names:
         fail("reward", "returns a metric 'success_rate', but that is what success is reported as")
-    return Found(as_observation(observed), isinstance(observed, Tensor), tuple(names), has_success)
+    return Found(as_observation(observed), isinstance(observed, Tensor), metric_names, has_success)
 
 
 @contextmanager
