@@ -6,19 +6,28 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from torch_ppo.formulas.networks import INITIALIZERS, Dense, dense, make_ppo_networks
+from torch_ppo.formulas.networks import HAS_ONEDNN, INITIALIZERS, Dense, dense, make_ppo_networks
 
 
-@pytest.mark.parametrize("shape", [(2048, 256), (10, 1024, 256), (10, 1024, 5)])
+@pytest.mark.parametrize(
+    ("shape", "chosen"),
+    [
+        ((2048, 256), True),  # oneDNN
+        ((10, 1024, 256), True),
+        ((10, 1024, 5), True),  # many more outputs than inputs
+        ((20, 64, 5), True),
+        ((64, 256), False),
+        ((16, 5), False),
+    ],
+)
 @pytest.mark.parametrize("input_needs_grad", [True, False])
-def test_large_products_equal_plain_linear_layers(shape, input_needs_grad):
-    """Values and all gradients of the oneDNN path against F.linear in float64."""
+def test_products_chosen_on_the_cpu_equal_plain_linear_layers(shape, chosen, input_needs_grad):
+    """Values and all gradients against F.linear in float64."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator).requires_grad_(input_needs_grad)
     layer = Dense(shape[-1], 256)
     weights = torch.randn(*shape[:-1], 256, generator=generator)
-    if Dense.HAS_ONEDNN and x.numel() * 256 >= Dense.ONEDNN_MIN_WORK:
-        assert "OneDNN" in type(layer(x).grad_fn).__name__
+    assert ("CPULinear" in type(layer(x).grad_fn).__name__) == chosen or not HAS_ONEDNN
     inputs = [layer.weight, layer.bias] + [x] * input_needs_grad
     found = torch.autograd.grad((layer(x) * weights).sum(), inputs)
 

@@ -1,6 +1,5 @@
 """Many trainings in one process, one after the other and at the same time: none costs another anything."""
 
-import functools
 import gc
 import shutil
 import threading
@@ -53,7 +52,7 @@ def doubled(x):
 @pytest.fixture
 def quick_compiler(monkeypatch):
     """torch.compile without making code of what it found: what goes wrong with many goes wrong before that."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(accelerate, "BACKEND", "eager")
 
 
 def test_a_copy_of_a_function_is_the_function_with_code_of_its_own():

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_ppo.simulation.clock import Clock
 from torch_ppo.simulation.mujoco_operator import number_of
 from torch_ppo.simulation.mujoco_operator import rollout as rollout_operator
+from torch_ppo.simulation.mujoco_profiler import unprofiled
 from torch_ppo.simulation.physics import PhysicsError, keyframe, masked_write, sensor_slice, sensor_slices
 from torch_ppo.simulation.randomization import ModelFields, check_episode_fields, check_fields, set_fields, world_models
 from torch_ppo.simulation.views import NO_VIEWS, View, check_views
@@ -201,18 +202,19 @@ class MujocoPhysics:
 
     def simulate(self, state: np.ndarray, held: np.ndarray, states: np.ndarray, sensors: np.ndarray) -> None:
         """From `state` with the inputs `held` into `states` and `sensors`; shapes are those of `Buffers`."""
-        self._rollout.rollout(
-            self._models,
-            self._datas,
-            state,
-            held,
-            control_spec=self._held_spec,
-            nstep=held.shape[1],
-            state=states,
-            sensordata=sensors,
-            skip_checks=True,
-            chunk_size=self._chunk,
-        )
+        with unprofiled:
+            self._rollout.rollout(
+                self._models,
+                self._datas,
+                state,
+                held,
+                control_spec=self._held_spec,
+                nstep=held.shape[1],
+                state=states,
+                sensordata=sensors,
+                skip_checks=True,
+                chunk_size=self._chunk,
+            )
 
     def forward(self, where: Tensor | None = None) -> None:
         if not self.model.nsensordata:
