@@ -20,7 +20,7 @@ from torch_ppo.importing import orbax_folder, to_brax
 from torch_ppo.importing.imported import ForeignError
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.disk import check_folder
-from torch_ppo.settings.command_line import spelled
+from torch_ppo.settings.command_line import refuse_idle, spelled
 from torch_ppo.settings.spellings import HELP
 
 
@@ -32,8 +32,8 @@ class ExportArguments:
     """Run folder, or a checkpoint file."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of checkpoints; the new one in it is named by its env steps, as Brax's are."""
-    checkpoint: str = "best"
-    """Which checkpoint of the run folder: best or last."""
+    checkpoint: str | None = None
+    """Which checkpoint of the run folder: best (by default), last, or the env steps of one."""
 
 
 def export_to_brax(run: Path, out: Path, *, checkpoint: str = "best") -> Path:
@@ -70,7 +70,9 @@ def main() -> None:
     with reader_may_leave(), user_errors():
         arguments = tyro.cli(Arguments, args=_words(sys.argv[1:]), prog=called("brax"), description=__doc__)
         if isinstance(arguments, ExportArguments):
-            path = export_to_brax(arguments.run, arguments.out, checkpoint=arguments.checkpoint)
+            if not arguments.run.is_dir():
+                refuse_idle(arguments, "checkpoint", f"of {arguments.run}, which is one checkpoint")
+            path = export_to_brax(arguments.run, arguments.out, checkpoint=arguments.checkpoint or "best")
             print(f"{path}: a checkpoint that brax.training.agents.ppo.checkpoint.load_policy reads")
             return
         if arguments.trainer not in (None, "brax"):

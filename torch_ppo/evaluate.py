@@ -28,7 +28,7 @@ from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.running.evaluation import Evaluation
 from torch_ppo.running.pretrained import find_policy
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import read_command_line, refuse_idle
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import overflow_in_words
 from torch_ppo.simulation.task import Task
@@ -191,8 +191,8 @@ class EvaluateArguments:
     """Seed of start states and of sampled actions."""
     stochastic: bool = False
     """Sample actions, as in training, instead of taking the most likely ones."""
-    checkpoint: Literal["best", "last"] = "best"
-    """Which checkpoint of a run folder."""
+    checkpoint: Literal["best", "last"] | None = None
+    """Which checkpoint of a run folder; by default best."""
     physics: Engine = "auto"
     """auto takes Warp on CUDA and C MuJoCo on the CPU; mujoco without num_envs is one world, by the contract alone."""
     device: str = "cpu"
@@ -217,7 +217,7 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
             episodes=arguments.episodes,
             seed=arguments.seed,
             deterministic=not arguments.stochastic,
-            checkpoint=arguments.checkpoint,
+            checkpoint=arguments.checkpoint or "best",
             episode_length=arguments.episode_length,
             perturbation=perturbation,
             trust=arguments.trust,
@@ -234,7 +234,11 @@ def main() -> None:
     """The program `python -m torch_ppo.evaluate`."""
     with reader_may_leave(), user_errors():
         arguments = read_command_line(EvaluateArguments, "evaluate")
-        options = dict(vars(arguments))
+        if not arguments.run.is_dir():
+            refuse_idle(arguments, "checkpoint", f"of {arguments.run}, which is no run folder but one policy")
+        if arguments.env is not None:
+            refuse_idle(arguments, "trust", "with --env, which names the task")
+        options = {**vars(arguments), "checkpoint": arguments.checkpoint or "best"}
         perturb = options.pop("perturb")
         try:
             if perturb is not None:

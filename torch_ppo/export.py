@@ -36,7 +36,7 @@ from torch_ppo.running.disk import TEMPORARY, DiskError, check_folder, write_ato
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.fit import actions_in_words, actions_of
 from torch_ppo.running.pretrained import find_policy
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import read_command_line, refuse_idle
 from torch_ppo.simulation.scaling import from_plain, to_plain
 from torch_ppo.simulation.task import Task
 
@@ -250,8 +250,8 @@ class ExportArguments:
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder, or a checkpoint file."""
-    checkpoint: str = "best"
-    """Which checkpoint of the run folder: best or last."""
+    checkpoint: str | None = None
+    """Which checkpoint of the run folder: best (by default), last, or the env steps of one."""
     format: Format | None = None
     """torchscript (by default), onnx, pt2 (torch.export), safetensors with JSON, or all of them."""
     output: Path | None = None
@@ -289,6 +289,9 @@ def main() -> None:
     with reader_may_leave(), user_errors():
         arguments = read_command_line(ExportArguments, "export")
         if arguments.show is not None:
+            if arguments.run is not None:
+                raise ExportError(f"what is {arguments.run}? --show {arguments.show} shows one file, and writes none")
+            refuse_idle(arguments, "checkpoint format output stochastic controls env trust", "with --show")
             shown = find_policy(arguments.show)
             print(contract_text(check_contract(contract_in(shown), shown)))
             return
@@ -302,7 +305,11 @@ def export_from(arguments: ExportArguments) -> None:
     run = arguments.run
     if format_of(run) not in (None, "torchscript"):  # of which load_checkpoint tells
         raise ExportError(f"{run} is an exported policy already; its run's folder or checkpoint is needed")
-    source = find_checkpoint(run, arguments.checkpoint)
+    if not run.is_dir():
+        refuse_idle(arguments, "checkpoint", f"of {run}, which is one checkpoint")
+    if arguments.env is not None:
+        refuse_idle(arguments, "trust", "with --env, which names the task")
+    source = find_checkpoint(run, arguments.checkpoint or "best")
     checkpoint = load_checkpoint(source)
     folder = run if run.is_dir() else run.parent
     outputs = formats_and_outputs(arguments, folder)

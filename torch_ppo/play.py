@@ -14,14 +14,35 @@ import contextlib
 
 from torch_ppo.command import print_notes, reader_may_leave
 from torch_ppo.errors import ConfigError, user_errors
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import read_command_line, refuse_idle
 from torch_ppo.showing.video import check_video, default_video
 from torch_ppo.simulation.opengl import has_display
 from torch_ppo.watching.arguments import PlayArguments
 from torch_ppo.watching.following import wait_for_first
-from torch_ppo.watching.player import make_player
+from torch_ppo.watching.player import find_played, make_player
 from torch_ppo.watching.recording import record, record_case, record_following
 from torch_ppo.watching.window import watch
+
+
+def check_idle(arguments: PlayArguments, *, in_window: bool) -> None:
+    """ConfigError for an argument that would have no effect."""
+    if arguments.broken is not None:
+        if arguments.run is not None:
+            raise ConfigError(f"what is {arguments.run}? --broken {arguments.broken} is played alone")
+        alone = "policy checkpoint follow web host port stochastic steps seconds seed physics view worlds"
+        refuse_idle(arguments, alone, "with --broken, which shows steps that were kept")
+    if arguments.env is not None:
+        refuse_idle(arguments, "trust", "with --env, which names the task")
+    if arguments.run is None:
+        refuse_idle(arguments, "checkpoint trust", "without a run")
+    elif find_played(arguments.run).is_file():
+        refuse_idle(arguments, "checkpoint", f"of {arguments.run}, which is no run folder but one policy")
+    if arguments.web:
+        refuse_idle(arguments, "width height renderer", "with --web, where the browser draws")
+    else:
+        refuse_idle(arguments, "host port", "without --web")
+    if in_window:
+        refuse_idle(arguments, "width height renderer", "in a window; --video FILE would write a file")
 
 
 def show(arguments: PlayArguments) -> None:
@@ -32,6 +53,8 @@ def show(arguments: PlayArguments) -> None:
         if arguments.web:
             raise ConfigError("--web shows it in a browser, --video writes a file; give one of them")
         check_video(arguments.video)
+    to_file = arguments.video is not None or arguments.worlds != 1 or arguments.view or not has_display()
+    check_idle(arguments, in_window=not (to_file or arguments.web or arguments.broken))
     if arguments.broken is not None:
         record_case(arguments)
         return
@@ -44,11 +67,11 @@ def show(arguments: PlayArguments) -> None:
     played = make_player(arguments)
     if arguments.web:
         serve(played, arguments)
-    elif arguments.video is None and arguments.worlds == 1 and not arguments.view and has_display():
+    elif not to_file:
         watch(played, arguments)
     else:
-        to_file = record_following if arguments.follow else record
-        to_file(played, arguments, arguments.video or default_video(played.name.rpartition(":")[2]))
+        write = record_following if arguments.follow else record
+        write(played, arguments, arguments.video or default_video(played.name.rpartition(":")[2]))
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from torch_ppo.running.comparing import (
 )
 from torch_ppo.running.disk import write_atomically
 from torch_ppo.running.seed_statistics import spread_by_step
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import read_command_line, refuse_idle
 from torch_ppo.settings.plan import doubts
 from torch_ppo.showing.curves import (
     FONT_SIZE,
@@ -267,6 +267,10 @@ def main() -> None:
         check_matplotlib()
         runs = find_runs(arguments.runs)
         report = len(runs) == 1 and not arguments.curves
+        if not report:
+            refuse_idle(arguments, "frame trust", "on curves; it is for the report of one run")
+        elif not arguments.frame:
+            refuse_idle(arguments, "trust", "with --no-frame, which shows no policy")
         paths = outputs(arguments, runs, report)
         if report:
             if arguments.metrics != (RETURN,):

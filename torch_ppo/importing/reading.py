@@ -46,6 +46,8 @@ def read(path: Path, trainer: str | None, given: Given) -> tuple[str, Imported]:
     if trainer == "brax":
         return trainer, _of_brax(path, given)
     if trainer == "torch_ppo":
+        if given.activation is not None:
+            raise ForeignError(f"--activation {given.activation} has no effect: {path} says its own")
         return trainer, exported.read(path)
     normalizer = None if given.normalizer is None else sb3.read_normalizer(given.normalizer, trusted=given.trusted)
     if trainer == "sb3":

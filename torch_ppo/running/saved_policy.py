@@ -155,6 +155,8 @@ def load_policy(
     Raises UserError where there is no such policy. Reading runs no code of the file, unless it is TorchScript.
     """
     path = find_policy(Path(path))
+    if checkpoint != "best" and path.is_file():
+        raise PolicyError(f"checkpoint = {checkpoint!r} is for a run folder, and {path} is one policy; leave it out")
     if format_of(path) is not None:
         if not deterministic:
             raise PolicyError(

@@ -91,3 +91,17 @@ def _check_places(arguments: type, places: Mapping[str, object], given: Sequence
     if missing:
         usage = " ".join(f"{name.upper()}{' ...' * (element_of(kind) is not None)}" for name, kind in places.items())
         raise ConfigError(f"{missing[0].upper()} is missing: {called(program)} {usage}; --help says more")
+
+
+def refuse_idle(arguments: object, names: str, where: str) -> None:
+    """ConfigError for the first of some arguments that is given, though it has no effect there.
+
+    names:  of fields, with spaces between them
+    where:  such as "with --web, which has controls of its own"
+    """
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+    defaults = {field.name: field.default for field in dataclasses.fields(arguments)}
+    for name in names.split():
+        if given[name] != defaults[name]:
+            no = "no-" if given[name] is False else ""
+            raise ConfigError(f"--{no}{name.replace('_', '-')} has no effect {where}; leave it out")
