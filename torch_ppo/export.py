@@ -23,7 +23,7 @@ from torch_ppo.command import reader_may_leave
 from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.exporting.checking import TOLERANCE, check, observations_to_try
-from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
+from torch_ppo.exporting.contract import Known, check_contract, contract_text, make_contract
 from torch_ppo.exporting.deployed import DeployedPolicy, deployed
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.exporting.reading import FORMATS, Act, contract_in, format_of, is_ours
@@ -266,22 +266,6 @@ class ExportArguments:
     """Load the task that the run's folder names, where that is a file of a user's own."""
     show: Path | None = None
     """Print the contract of an exported file, as JSON, instead of writing one."""
-
-
-def contract_text(contract: Contract) -> str:
-    """The contract as JSON that is easily read: what has no further parts takes one line."""
-
-    def text(value: object, indent: str) -> str:
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-        if not any(isinstance(part, (dict, list)) for part in parts):
-            return json.dumps(value, ensure_ascii=False)
-        inner = indent + " "
-        if isinstance(value, dict):
-            lines = [f"{inner}{json.dumps(name)}: {text(part, inner)}" for name, part in value.items()]
-            return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-        return "[\n" + ",\n".join(inner + text(part, inner) for part in value) + f"\n{indent}]"
-
-    return text(contract, "")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Nobody's file runs code unasked: a task of its own that a file names is loaded only where the caller has asked for it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch_ppo import train as train_module
 from torch_ppo.envs import make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
+from torch_ppo.watching.arguments import PlayArguments
+from torch_ppo.watching.player import make_player
 
 TINY = (
     "--num-timesteps 40 --num-envs 2 --batch-size 2 --num-minibatches 2 --unroll-length 5 --num-eval-envs 2 --num-evals 2 "
@@ -108,6 +111,8 @@ def test_the_runs_own_episodes_where_its_task_is_named(call, tmp_path):
         for env in ("moved/of_trust.py:Mine", "cartpole_sparse")
     }
     assert lengths == {"moved/of_trust.py:Mine": [10], "cartpole_sparse": [1000]}
+    for env, (length,) in lengths.items():
+        assert make_player(PlayArguments(run=Path("run"), env=env)).env.episode_length == length
 
 
 def test_checkpoints_outside_of_the_folder(call, tmp_path):

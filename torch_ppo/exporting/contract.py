@@ -4,6 +4,7 @@ Plain values, so that it is JSON in every format. What is not known (a task that
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -251,3 +252,19 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
     if contract.get("format") != FORMAT:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
     return contract
+
+
+def contract_text(contract: Contract) -> str:
+    """The contract as JSON that is easily read: what has no further parts takes one line."""
+
+    def text(value: object, indent: str) -> str:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if not any(isinstance(part, (dict, list)) for part in parts):
+            return json.dumps(value, ensure_ascii=False)
+        inner = indent + " "
+        if isinstance(value, dict):
+            lines = [f"{inner}{json.dumps(name)}: {text(part, inner)}" for name, part in value.items()]
+            return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+        return "[\n" + ",\n".join(inner + text(part, inner) for part in value) + f"\n{indent}]"
+
+    return text(contract, "")

@@ -15,6 +15,7 @@ from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.exporting.reading import format_of
+from torch_ppo.running.acting import same_task
 from torch_ppo.running.environment import locate_task, what_changed
 from torch_ppo.running.fit import actions_in_words, task_misfit
 from torch_ppo.running.pretrained import find_policy
@@ -83,6 +84,8 @@ def make_player(arguments: PlayArguments) -> Played:
     if not name:
         raise PlayError("the task is not known; --env cartpole, say, would name it")
     place, notes = name, []
+    if config is not None and not same_task(name, config.env):  # another task has its own episodes
+        config = dataclasses.replace(config, episode_length=None, randomize=False)
     if arguments.env is None:
         place, notes = locate_task(policy.run_folder, name, trusted=arguments.trust)
     env = make_env(place, config, generator, arguments.physics, arguments.worlds)
