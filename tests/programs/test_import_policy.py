@@ -136,7 +136,7 @@ def test_a_checkpoint_of_ours(cleanrl, monkeypatch, capsys):
     run(monkeypatch, import_policy, "agent.pt theirs")
     capsys.readouterr()
     assert "already" in refusal(monkeypatch, capsys, import_policy, "theirs/checkpoints/best.pt others")
-    assert "not empty" in refusal(monkeypatch, capsys, import_policy, "agent.pt theirs")
+    assert "has a run already" in refusal(monkeypatch, capsys, import_policy, "agent.pt theirs")
 
 
 def test_brax_without_orbax(cleanrl, monkeypatch, capsys, tmp_path):
