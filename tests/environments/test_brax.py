@@ -8,6 +8,7 @@ brax_envs = pytest.importorskip("brax.envs")
 
 import torch_ppo
 from torch_ppo.environments.finding import source_of
+from torch_ppo.environments.jax_steps import needed_leaves
 from torch_ppo.environments.sources import Wanted
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.training_state import TrainingState
@@ -109,6 +110,16 @@ def test_a_step_is_compiled_once_for_all_envs_of_a_source():
         env.load_state(env.state())
         env.step(torch.zeros(num_envs, 1))
     assert len(traced) == 2 * once
+
+
+def test_only_what_later_steps_depend_on_is_carried():
+    def step(leaves, action):
+        told, constant, chained, source_of_it, _, counter = leaves
+        new = [told + constant + action, constant, source_of_it, source_of_it * 2, told * 3, counter + 1]
+        return new, new[0] + chained
+
+    numbers = [jax.numpy.zeros(2)] * 6
+    assert needed_leaves(jax.make_jaxpr(step)(numbers, jax.numpy.zeros(2)).jaxpr, 6) == [0, 1, 2, 3]
 
 
 def test_wrap_env_fn_and_randomization_fn_as_in_brax():
