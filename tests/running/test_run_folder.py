@@ -101,7 +101,7 @@ def test_killed_before_the_first_checkpoint_or_the_policy(train, tmp_path):
     Path("begun/.0123456789ab.tmp").touch()  # a kill before config.toml
     assert train(*TINY, "--run-dir", "begun")[0] == 0 and not list(Path("begun").glob(".*"))
     status, _, errors = train(*TINY, "--run-dir", "begun")
-    assert status == 2 and "--resume begun would go on with it" in errors
+    assert status == 2 and "--resume begun would go on with that run" in errors
 
 
 def test_resume_takes_another_checkpoint(train, differences):
