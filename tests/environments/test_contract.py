@@ -64,6 +64,22 @@ class Numbers(Counting):
         self.termination, self.truncation = self.termination.float(), self.truncation.int().numpy()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
+def test_what_follows_a_step_can_be_compiled_whole():
+    env, same = (completed(Counting(), device=torch.device("cpu"), keep_final=True) for _ in range(2))
+    assert env.compilable == ("after_step",)
+    env.after_step = torch.compile(env.after_step, fullgraph=True, dynamic=False, backend="eager")
+    for step in range(6):
+        action = torch.full((4, 1), float("nan") if step == 3 else 1.0)
+        for a, b in zip(env.step(action)[1:], same.step(action)[1:], strict=True):
+            assert torch.equal(a, b)
+        for name in ("observation", "final_observation", "episode_metrics"):
+            for key, x in getattr(same, name).items():
+                assert torch.equal(getattr(env, name)[key], x)
+        assert torch.equal(env.termination, same.termination) and torch.equal(env.steps, same.steps)
+    assert env.broken.total == same.broken.total > 0
+
+
 def test_where_an_episode_ends_is_said_in_bools_or_0_and_1():
     env, same = (completed(kind(), device=torch.device("cpu")) for kind in (Numbers, Counting))
     for _ in range(5):
