@@ -66,6 +66,8 @@ class BesideArguments:
     """Seeds to train with."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Which of the tasks."""
+    report: bool = False
+    """Train nothing: compare the seeds that both have been trained with."""
     brax_python: Path = Path(sys.executable)
     """Interpreter of Brax, if it is not this one."""
 
@@ -81,6 +83,12 @@ def numbers(task: str, curves: dict[str, dict[int, Curve]]) -> dict[str, object]
     last = {who: {seed: curve[-1][1] for seed, curve in curves[who].items()} for who in ("ours", "brax")}
     found = compare(curves["ours"], curves["brax"])
     return {**found, "last": last, "curves": curves, "config": dataclasses.asdict(config_of(task))}
+
+
+def seeds_there(folder: Path) -> tuple[int, ...]:
+    """Seeds that both have been trained with."""
+    found = [{int(file.stem.split("seed")[-1]) for file in folder.glob(f"{who}*.jsonl")} for who in ("brax", "ours")]
+    return tuple(sorted(set.intersection(*found)))
 
 
 def table(tasks: dict[str, dict[str, object]]) -> str:
@@ -116,7 +124,12 @@ def main() -> None:
     arguments = tyro.cli(BesideArguments, prog="python -m tools.beside_brax")
     tasks: dict[str, dict[str, object]] = {}
     for task in arguments.tasks:
-        own = CompareArguments(arguments.brax_python, seeds=arguments.seeds, learning=arguments.folder / task)
+        folder = arguments.folder / task
+        seeds = seeds_there(folder) if arguments.report else arguments.seeds
+        if len(seeds) < 2:
+            print(f"{task}: {len(seeds)} seeds are too few to compare")
+            continue
+        own = CompareArguments(arguments.brax_python, seeds=seeds, learning=folder)
         tasks[task] = numbers(task, learn_seeds(own, config_of(task), "jax"))
         write(arguments.folder, tasks)
 

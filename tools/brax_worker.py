@@ -3,7 +3,7 @@
     python brax_worker.py '{"env": "CartpoleBalance", "impl": "jax", "train": {"num_timesteps": 655360, ...}}'
 
 Imports nothing of this project. Each evaluation or training interval prints one JSON line, as `metrics.jsonl` has them:
-`step`, Brax's own metrics and `walltime`, the seconds since the process began its imports. With "stepwise" it then waits
+`step`, Brax's own metrics, `walltime`, the seconds since the process began its imports, and `cpu`, those of all cores. With "stepwise" it then waits
 for a line on the standard input, so that another program can run in between. With "seeds" it trains once with each, and
 the lines have "seed", too. With "networks_file" the initial networks are written there, SEED replaced by the seed: arrays
 policy/hidden_0/kernel and so on, kernels (in, out) as in flax.
@@ -39,7 +39,7 @@ def main() -> None:
     from mujoco_playground import registry, wrapper
 
     def progress(seed: int, step: int, metrics: dict[str, object]) -> None:
-        row = {"seed": seed, "step": int(step), "walltime": time.perf_counter() - STARTED}
+        row = {"seed": seed, "step": int(step), "walltime": time.perf_counter() - STARTED, "cpu": time.process_time()}
         print(json.dumps(row | {key: float(value) for key, value in metrics.items()}), flush=True)
         if settings.get("stepwise") and not sys.stdin.readline():
             sys.exit(0)

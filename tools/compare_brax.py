@@ -6,7 +6,8 @@
 Brax needs an environment of its own: `pip install "jax[cpu]" brax "flax<0.12.8" playground` (jax[cuda13] on a GPU).
 
 For speed the two take turns, one training step each, while the other waits: shared machines change their speed
-within minutes, so what counts is the ratio of neighbours. Brax's first two training steps, which compile, are left out.
+within minutes, so what counts is the ratio of neighbours; on a busy machine that of CPU time, which tells the work of
+both whoever else wants the cores. Brax's first two training steps, which compile, are left out.
 
 With --set 'env="playground:CartpoleBalance"' both are trained on the very same code; the interpreter that runs this then needs
 JAX and Playground, too. `tools/beside_brax.py` does so with several tasks.
@@ -121,17 +122,24 @@ def compare_speed(arguments: CompareArguments, config: Config, impl: str) -> dic
     training_step(state.collector, state.learner)[0, 0].item()
     worker = start_brax(arguments, config, impl, stepwise=True)
     rates = {"ours": [], "brax": []}
+    cpu = {"ours": [], "brax": []}
+    before = 0.0
     for row in rows(worker):
         if row["step"] > WARMUP_INTERVALS * steps:
-            started = time.perf_counter()
+            started, started_cpu = time.perf_counter(), time.process_time()
             training_step(state.collector, state.learner)[0, 0].item()
             rates["ours"].append(steps / (time.perf_counter() - started))
+            cpu["ours"].append(time.process_time() - started_cpu)
+            cpu["brax"].append(row["cpu"] - before)
             rates["brax"].append(row["training/sps"])
             print(f"{impl}: Brax {rates['brax'][-1]:,.0f}, then ours {rates['ours'][-1]:,.0f}", flush=True)
+        before = row["cpu"]
         worker.stdin.write("\n")
         worker.stdin.flush()
     return {
         "env_steps_per_second": rates,
+        "cpu_seconds": cpu,
+        "cpu_ratio": statistics.median(cpu["brax"]) / statistics.median(cpu["ours"]),
         **{who: statistics.median(values) for who, values in rates.items()},
         "ratio": statistics.median(a / b for a, b in zip(rates["ours"], rates["brax"], strict=True)),
     }
@@ -235,7 +243,8 @@ def main() -> None:
         else:
             results[impl] = result = compare_speed(arguments, config, impl)
             print(f"{impl}: ours {result['ours']:,.0f}, Brax {result['brax']:,.0f} env steps/s (medians); ", end="")
-            print(f"ours is {result['ratio']:.2f} times as fast (median of neighbours)", flush=True)
+            print(f"ours is {result['ratio']:.2f} times as fast (median of neighbours), ", end="")
+            print(f"{result['cpu_ratio']:.2f} times by CPU time (of medians)", flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -185,3 +185,16 @@ def test_learns_playgrounds_cartpole():
         num_evals=2, num_eval_envs=16, deterministic_eval=True, entropy_cost=1e-3, episode_length=100, device="cpu",
     )  # fmt: skip
     assert metrics["eval/episode_reward"] > 98.0
+
+
+@pytest.mark.slow
+def test_learns_braxs_inverted_pendulum():
+    first = []
+    _, _, metrics = torch_ppo.train(
+        "brax:inverted_pendulum", 40_960, num_envs=64, batch_size=64, num_minibatches=8, unroll_length=10,
+        num_updates_per_batch=8, learning_rate=1e-3, discounting=0.97, normalize_observations=True, reward_scaling=0.1,
+        num_evals=2, num_eval_envs=64, deterministic_eval=True, entropy_cost=1e-3, episode_length=200, device="cpu",
+        policy_hidden_layer_sizes=(32, 32), value_hidden_layer_sizes=(64, 64), torch_threads=1,
+        progress_fn=lambda step, metrics: first.append(metrics["eval/episode_reward"]),
+    )  # fmt: skip
+    assert first[0] < 60.0 and metrics["eval/episode_reward"] > 180.0

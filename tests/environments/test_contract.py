@@ -1,6 +1,7 @@
 """The contract: what is asked of any environment, and an object that has only the least of it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -375,3 +376,19 @@ def test_how_wrap_env_fn_is_called():
 def test_the_same_object_is_not_evaluated_in():
     with pytest.raises(ConfigError, match="eval_env is the same object"):
         torch_ppo.train(ONE, eval_env=ONE, **SMALL)
+
+
+@pytest.mark.slow
+def test_the_page_s_own_environment_is_learned(tmp_path):
+    """`file.py:make_env`, with the code of docs/environments.md."""
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+    file = tmp_path / "my_envs.py"
+    file.write_text(page.split("```python\n")[1].split("```")[0])
+    rewards = []
+    torch_ppo.train(
+        f"{file}:make_env", 40_000, num_envs=64, batch_size=64, num_minibatches=8, unroll_length=10,
+        num_updates_per_batch=8, learning_rate=1e-3, discounting=0.9, num_evals=2, num_eval_envs=64,
+        deterministic_eval=True, policy_hidden_layer_sizes=(32, 32), value_hidden_layer_sizes=(32, 32), torch_threads=1,
+        progress_fn=lambda step, metrics: rewards.append(metrics["eval/episode_reward"]),
+    )  # fmt: skip
+    assert rewards[0] < 46.0 and rewards[-1] > 48.5  # of 50; an episode begins 0.25 away

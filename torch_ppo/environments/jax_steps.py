@@ -153,20 +153,27 @@ class Jax:
             keys = jax.device_put(jax.random.split(key, self.num_envs), self._jax_device)
             self._carried, observation, rows = self._stepping.reset(keys)
         self.observation, self._rows = jax.tree.map(lambda x: torch.from_dlpack(x).clone(), (observation, rows))
-        self.reward, self.termination, self.truncation, *others = self._rows
-        if self._stepping.has_time_out:
-            self.time_out, *others = others
-        self.metrics = dict(zip(self._stepping.metrics, others, strict=True))
+        first = 3 + self._stepping.has_time_out
+        self.reward, self._ends = self._rows[0], self._rows[1:first]
+        self.metrics = dict(zip(self._stepping.metrics, self._rows[first:], strict=True))
+        self._tell_ends()
 
     def step(self, action: Tensor) -> None:
         """One step with `action` `(num_envs, action_dim)`."""
         self._carried, observation, rows = self._stepping.step(self._carried, to_jax(action))
         copy_to_torch(rows, self._rows)
+        self._tell_ends()
         if isinstance(observation, dict):
             for key, x in observation.items():
                 copy_to_torch(x, self.observation[key])
         else:
             copy_to_torch(observation, self.observation)
+
+    def _tell_ends(self) -> None:
+        """Where episodes have ended, in bools, which nobody has to look at for other numbers."""
+        self.termination, self.truncation, *time_out = self._ends.bool().unbind()
+        if time_out:
+            (self.time_out,) = time_out
 
     def state(self) -> dict[str, Tensor]:
         """What is carried of the environment's state, by its place."""
