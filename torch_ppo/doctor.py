@@ -79,6 +79,8 @@ def open_course(folder: Path) -> tuple[Course, Trainer]:
 def check_is_one_run(folder: Path) -> None:
     """DoctorError for a run that has not begun to report, and for a folder of several runs, whose names it gives."""
     if (folder / "config.toml").exists():
+        if read_events(event_files(folder)):  # its metrics.jsonl is gone, but TensorBoard's files tell as much
+            return
         raise DoctorError(
             f"{folder} is a run that has reported nothing yet; after its first report it can be looked at"
         )
