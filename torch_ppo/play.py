@@ -19,6 +19,7 @@ from torch_ppo.showing.video import check_video, default_video
 from torch_ppo.simulation.opengl import has_display
 from torch_ppo.watching.arguments import PlayArguments
 from torch_ppo.watching.following import wait_for_first
+from torch_ppo.watching.gymnasium_recording import policy_in_gymnasium, record_in_gymnasium
 from torch_ppo.watching.player import find_played, make_player
 from torch_ppo.watching.recording import record, record_case, record_following
 from torch_ppo.watching.window import watch
@@ -57,6 +58,10 @@ def show(arguments: PlayArguments) -> None:
     check_idle(arguments, in_window=not (to_file or arguments.web or arguments.broken))
     if arguments.broken is not None:
         record_case(arguments)
+        return
+    elsewhere = policy_in_gymnasium(arguments)
+    if elsewhere is not None:
+        record_in_gymnasium(*elsewhere, arguments)
         return
     if arguments.web:
         from torch_ppo.watching.web import check_web, serve  # it needs the extra web

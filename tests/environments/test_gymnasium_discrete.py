@@ -14,6 +14,7 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.export import ExportArguments, export_from
 from torch_ppo.exporting.reading import read
 from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import read_config
 
 gymnasium = pytest.importorskip("gymnasium")
 from gymnasium import spaces
@@ -188,3 +189,11 @@ def test_exported(tmp_path, as_controls, stochastic):
     assert (found >= first).all() and (found < first + torch.tensor([3, 2])).all()
     if stochastic:
         assert [len(x.unique()) for x in found.unbind(1)] == [3, 2]
+
+
+@pytest.mark.slow
+def test_learns_cartpole():
+    """To 475 of 500, which Gymnasium calls solved, with the shipped settings."""
+    settings = read_config("presets/gym_discrete") | {"num_evals": 4, "num_timesteps": 60_000}
+    _, _, metrics = torch_ppo.train("gym:CartPole-v1", **settings)
+    assert metrics["eval/episode_reward"] > 475.0

@@ -130,7 +130,29 @@ def any_of(*conditions: Condition) -> Condition:
     return condition
 
 
-# Of the standard deviation of actions
+def unless(condition: Condition, other: Condition) -> Condition:
+    """The first, where the other does not hold."""
+    return lambda course: None if other(course) else condition(course)
+
+
+def shrinks(name: str, *, to: float) -> Condition:
+    """Has come to less than the share `to` of its largest value."""
+
+    def condition(course: Course) -> str | None:
+        points = course.series(name)
+        if not points or points[-1].value >= to * max(p.value for p in points):
+            return None
+        return said(course, name, points[-1])
+
+    return condition
+
+
+def of_discrete_actions(condition: Condition) -> Condition:
+    """The condition, where actions are known to be discrete."""
+    return lambda course: condition(course) if course.discrete else None
+
+
+# Of the standard deviation of actions, or of the entropy of discrete ones
 
 
 def shrinks_early(name: str, *, to: float, within: float) -> Condition:

@@ -41,6 +41,11 @@ class Course:
         return self.config.total_env_steps if self.config else self.last_step
 
     @property
+    def discrete(self) -> bool:
+        """Whether actions are known to be discrete."""
+        return self.config is not None and self.config.distribution_type == "categorical"
+
+    @property
     def done(self) -> float:
         """Share of the run that is done."""
         return self.last_step / self.total_steps if self.total_steps else 0.0

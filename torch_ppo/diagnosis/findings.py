@@ -37,7 +37,12 @@ def diagnose(course: Course) -> list[Finding]:
     if not course.rows:
         return []
     seen = ((rule, rule.condition(course)) for rule in RULES)
-    return [Finding(rule, text) for rule, text in seen if text]
+    return [Finding(_of_actions(rule, course), text) for rule, text in seen if text]
+
+
+def _of_actions(rule: Rule, course: Course) -> Rule:
+    """The rule with what is to be changed for actions of the run's kind."""
+    return rule._replace(change=rule.discrete) if course.discrete and rule.discrete else rule
 
 
 class Watch:

@@ -12,17 +12,18 @@ from torch_ppo.diagnosis.conditions import Condition
 
 
 class Rule(NamedTuple):
-    """`told_elsewhere`: a run prints it itself, in more detail."""
+    """`told_elsewhere`: a run prints it itself, in more detail; `discrete`: what to change where actions are discrete."""
 
     name: str
     condition: Condition
     means: str
     change: str
     told_elsewhere: bool = False
+    discrete: str | None = None
 
 
 LOSSES = ("training/total_loss", "training/policy_loss", "training/v_loss", "training/approx_kl", "training/grad_norm")
-STD = "training/policy_dist_mean_std"
+STD, ENTROPY = "training/policy_dist_mean_std", "training/entropy"
 
 RULES = (
     Rule(
@@ -61,7 +62,11 @@ RULES = (
     ),
     Rule(
         "value never fits",
-        c.always_below("training/explained_variance", 0.5, done=0.6, reports=3),
+        c.unless(
+            c.always_below("training/explained_variance", 0.5, done=0.6, reports=3),
+            # What has become the same everywhere leaves nothing to predict: all poles stand.
+            c.shrinks("training/value_target_std", to=0.1),
+        ),
         "The value network does not predict returns (0.5 or more is usual), so advantages are mostly noise.",
         "{normalize_rewards} = true or another {reward_scaling}; a smaller {discounting}; observe what the reward "
         "depends on",
@@ -99,13 +104,24 @@ RULES = (
     ),
     Rule(
         "exploration ended early",
-        c.any_of(c.shrinks_early(STD, to=0.2, within=0.3), c.below(STD, 0.01)),
+        c.any_of(
+            c.shrinks_early(STD, to=0.2, within=0.3),
+            c.below(STD, 0.01),
+            # To be sure of a choice is also what a good policy is.
+            c.of_discrete_actions(c.all_of(c.shrinks_early(ENTROPY, to=0.05, within=0.3), c.no_better(done=0.3))),
+        ),
         "The policy is sure of itself before it has seen much.",
         "a larger {entropy_cost}, a smaller {learning_rate}, fewer {num_updates_per_batch}",
     ),
     Rule(
         "exploration never ends",
-        c.all_of(c.never_shrinks(STD, share=0.97, done=0.6), c.no_better(done=0.6)),
+        c.all_of(
+            c.any_of(
+                c.never_shrinks(STD, share=0.97, done=0.6),
+                c.of_discrete_actions(c.never_shrinks(ENTROPY, share=0.97, done=0.6)),
+            ),
+            c.no_better(done=0.6),
+        ),
         "The policy is as random as it was at first: the bonus for entropy outweighs the reward.",
         "a smaller {entropy_cost}, or a larger {reward_scaling}",
     ),
@@ -162,12 +178,14 @@ RULES = (
         c.always_zero(done=0.2),
         "No action so far has led to any reward.",
         "{distribution_type} = normal with {init_noise_std} = 1, {action_repeat} of 2 to 6, starts near the reward",
+        discrete="a larger {entropy_cost}, {action_repeat} of 2 to 4, starts near the reward, longer training",
     ),
     Rule(
         "episodes stay short",
         c.stays_short(share=0.2, growth=1.3, done=0.4),
         "Episodes end early and do not grow longer: the task's termination comes before anything can be learned.",
         "a smaller {init_noise_std}, a reward for staying alive, a termination that is more patient",
+        discrete="a reward for staying alive, a termination that is more patient, longer training",
     ),
     Rule(
         "discount too short",

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import gymnasium
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from torch_ppo.environments.contract import Environment, EnvironmentMisfit
 from torch_ppo.environments.gymnasium_groups import Groups
+from torch_ppo.environments.gymnasium_pictures import Pictured
 from torch_ppo.environments.gymnasium_vectors import VectorSource
 from torch_ppo.environments.sources import AS_USUAL, Wanted, Wrapping, checked
 from torch_ppo.errors import did_you_mean
+from torch_ppo.settings.config import Config
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ class GymnasiumSource:
             raise EnvironmentMisfit(f"{self.name} needs more than gymnasium: {error}") from None
         return checked(steps, wanted)
 
+    @property
+    def discrete(self) -> bool:
+        """Whether its actions are discrete; makes one env to see, and is false where that cannot be made here."""
+        try:
+            env = _make_one(self.id, self.episode_length, 1, self.wrapping)
+        except (gymnasium.error.Error, ImportError):
+            return False
+        env.close()
+        return isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+    def pictured(self, config: Config | None) -> Pictured:
+        """One env that draws itself, with the time limit and the action_repeat of a run, if there is one."""
+        length = (config.episode_length if config else None) or self.episode_length
+        action_repeat = config.action_repeat if config else 1
+        make_one = partial(_make_one, self.id, length, action_repeat, self.wrapping)
+        return Pictured(make_one, action_repeat, self.name)
+
     @staticmethod
     def of_vector(env: VectorEnv, wrapping: Wrapping) -> "VectorSource":
         """Of envs that there are already."""
@@ -83,15 +103,18 @@ def _imported_spec(id: str) -> gymnasium.envs.registration.EnvSpec:
     return gymnasium.spec(name)
 
 
-def _make_one(id: str, length: int, action_repeat: int, wrapping: Wrapping) -> gymnasium.Env:
+def _make_one(
+    id: str, length: int | None, action_repeat: int, wrapping: Wrapping, render_mode: str | None = None
+) -> gymnasium.Env:
     """One env with its time limit; `wrap_env_fn` is given it without one."""
+    options = {"disable_env_checker": True, **({} if render_mode is None else {"render_mode": render_mode})}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Gymnasium and MuJoCo about old versions and models of their own
         if not wrapping.wrap_env:
-            return gymnasium.make(id, disable_env_checker=True)
+            return gymnasium.make(id, **options)
         if wrapping.wrap_env_fn is None:
-            return gymnasium.make(id, max_episode_steps=length, disable_env_checker=True)
-        bare = gymnasium.make(id, max_episode_steps=-1, disable_env_checker=True)
+            return gymnasium.make(id, max_episode_steps=length, **options)
+        bare = gymnasium.make(id, max_episode_steps=-1, **options)
     made = wrapping.wrap_env_fn(bare, episode_length=length, action_repeat=action_repeat, randomization_fn=None)
     if not hasattr(made, "action_space"):
         raise EnvironmentMisfit(f"wrap_env_fn returns {made!r}, but must return a gymnasium.Env for gym:{id}")

@@ -155,10 +155,13 @@ def _where_settings_may_be(env: str) -> str:
     beside = Path(place).with_suffix(".toml")
     if place.endswith(".py") and beside.is_file():
         return f"; beside it lies {shlex.quote(str(beside))}"
-    return (
-        ": a TOML file with num_timesteps, num_envs and others (docs/tasks.md has one), or with --dialect one in another "
+    words = (
+        "a TOML file with num_timesteps, num_envs and others (docs/tasks.md has one), or with --dialect one in another "
         "library's words"
     )
+    if library_of(env) == "gym" and source_of(env).discrete:
+        return f"; --config presets/gym_discrete would be a start, or {words}"
+    return f": {words}"
 
 
 def _settings_of(given: argparse.Namespace) -> dict[str, object] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torch_ppo.environments.finding import library_of, runs_own_code
 from torch_ppo.errors import UserError
 from torch_ppo.exporting.contract import Contract, check_contract, scaling_in
 from torch_ppo.exporting.reading import format_of, read
@@ -244,7 +245,7 @@ def _config_in(contract: Contract) -> Config:
     history = max(frames.values(), default=1)
     return Config(
         num_timesteps=1,
-        env=name if name and ":" not in name else "",
+        env=name if name and (":" not in name or (library_of(name) and not runs_own_code(name))) else "",
         episode_length=contract["task"]["episode_length"],
         action_repeat=contract["action_repeat"],
         history=history,

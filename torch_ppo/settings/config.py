@@ -173,7 +173,7 @@ class Config:
     mean_kernel_init_scale: float | None = None
     """Scale of the mean head's initialiser, if that is orthogonal; None is 1."""
     output_kernel_init_fn: str | None = None
-    """Initialiser of the policy's last layer, if not the policy's (tanh_normal only)."""
+    """Initialiser of the policy's last layer, if not the policy's (not with normal)."""
     output_kernel_init_scale: float | None = None
     """Scale of the last layer's initialiser, if that is orthogonal; None is 1."""
     num_quantiles: int = 32
