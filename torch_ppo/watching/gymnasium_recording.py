@@ -26,12 +26,13 @@ def policy_in_gymnasium(arguments: PlayArguments) -> tuple[SavedPolicy, str] | N
         return None
     if arguments.env is not None and library_of(arguments.env) != "gym":
         return None
-    policy = load_policy(
-        find_played(arguments.run), checkpoint=arguments.checkpoint or "best", deterministic=not arguments.stochastic
-    )
+    run, checkpoint = find_played(arguments.run), arguments.checkpoint or "best"
+    policy = load_policy(run, checkpoint=checkpoint)
     name = arguments.env or (policy.config.env if policy.config else "")
     if library_of(name) != "gym":
         return None
+    if arguments.stochastic:
+        policy = load_policy(run, checkpoint=checkpoint, deterministic=False)
     if arguments.env is None:
         name, notes = locate_task(policy.run_folder, name, trusted=arguments.trust)
         for note in notes:
