@@ -19,7 +19,7 @@ from torch_ppo.errors import ConfigError, UserError
 from torch_ppo.exporting.reading import contract_in
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from torch_ppo.running.loop import report
+from torch_ppo.running.loop import BrokenWorldsError, report
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 
@@ -171,6 +171,26 @@ def test_choices_that_cannot_be(choices):
         ConfigError, match=r"Choosing.choices is .*, but must be as many ints, 1 or greater, as action_dim = 2"
     ):
         completed(env, device=CPU)
+
+
+def test_more_choices_than_a_network_can_have():
+    with pytest.raises(
+        ConfigError, match=r"Choosing.choices has 1,000,000,000,002 choices, but 100,000 at most can be had"
+    ):
+        completed(Choosing(2, choices=(10**12, 2)), device=CPU)
+
+
+class Unsound(Choosing):
+    def step(self, action):
+        super().step(action)
+        self.observation[0] = math.nan
+
+
+def test_of_an_environment_that_breaks_no_task_is_spoken_of():
+    with pytest.raises(
+        BrokenWorldsError, match=r'its observation "state"; look at what the observation of Unsound is made of'
+    ):
+        torch_ppo.train(Unsound(8), 2048, run_evals=False, **SMALL)
 
 
 @pytest.mark.parametrize(

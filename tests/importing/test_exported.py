@@ -77,6 +77,16 @@ def test_what_cannot_be_brought_in(tmp_path):
         read(path, None, Given({}))
 
 
+@pytest.mark.parametrize("trainer", ["brax", "rsl_rl", "sb3", "cleanrl"])
+def test_it_is_said_that_no_other_trainer_wrote_it(tmp_path, trainer):
+    agent, config = trained("brax")
+    path = exported(tmp_path / "p.safetensors", agent, config)
+    with pytest.raises(
+        ForeignError, match=f"is safetensors, as policies exported here are, not of {trainer}; leave --from out"
+    ):
+        read(path, trainer, Given({}))
+
+
 def test_of_a_stochastic_export_the_action_without_noise_is_compared(tmp_path):
     agent, config = trained("head")
     path = exported(tmp_path / "p.safetensors", agent, config, stochastic=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_ppo.environments.contract import NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
+from torch_ppo.environments.contract import MOST_CHOICES, NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
 from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
@@ -50,6 +50,11 @@ def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
         raise EnvironmentMisfit(
             f"{name}.choices is {found!r}, but must be as many ints, 1 or greater, as action_dim = {env.action_dim}, such as "
             f"{(2,) * min(env.action_dim, 4)}"
+        )
+    if sum(choices) > MOST_CHOICES:
+        raise EnvironmentMisfit(
+            f"{name}.choices has {sum(choices):,} choices, but {MOST_CHOICES:,} at most can be had, as each is an output of the "
+            "policy; several actions of fewer choices each could say the same"
         )
     return choices
 

@@ -14,6 +14,8 @@ from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Observation, Task
 from torch_ppo.simulation.views import Size
 
+MOST_CHOICES = 100_000  # of discrete actions: each is an output of the policy
+
 
 class EnvironmentMisfit(ConfigError):
     """An environment that cannot be had, or lacks something of the contract."""

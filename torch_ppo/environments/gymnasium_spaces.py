@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from torch_ppo.environments.contract import EnvironmentMisfit
-
-MOST_CHOICES = 100_000  # each is an output of the policy
+from torch_ppo.environments.contract import MOST_CHOICES, EnvironmentMisfit
 
 
 class Rescaling:

@@ -43,6 +43,8 @@ def read(path: Path, trainer: str | None, given: Given) -> tuple[str, Imported]:
         raise ForeignError(f"--normalizer has no effect: a checkpoint of {trainer} has its own")
     if path.is_dir() != (trainer == "brax") and not (trainer == "brax" and path.is_file()):
         raise ForeignError(f"{path} is a folder, but a checkpoint of {trainer} is a file in it")
+    if trainer != "torch_ppo" and path.is_file() and exported.is_one(path):
+        raise ForeignError(f"{path} is safetensors, as policies exported here are, not of {trainer}; leave --from out")
     if trainer == "brax":
         return trainer, _of_brax(path, given)
     if trainer == "torch_ppo":

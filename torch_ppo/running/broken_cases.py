@@ -125,9 +125,11 @@ def too_many_broken(state: TrainingState, fraction: float, collected: int) -> st
     cause = state.env.broken.causes[counts.index(max(counts))]
     cases = keep_cases(state, collected)
     example = f"; for example, {cases[0]}" if cases else ""
+    kind = cause.split()[0]
+    advice = ADVICE[kind] if state.env.task is not None else f"look at what the {kind} of {state.env.name} is made of"
     return (
         f"{fraction:.1%} of the policy steps of a training step broke a world, more than max_broken_fraction = "
-        f"{state.config.max_broken_fraction:g}: mostly its {cause}{example}; {ADVICE[cause.split()[0]]}"
+        f"{state.config.max_broken_fraction:g}: mostly its {cause}{example}; {advice}"
     )
 
 
