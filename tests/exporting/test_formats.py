@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.helpers.agents import AGENTS, make_trained_agent
 from torch_ppo.export import export_policy
 from torch_ppo.exporting import onnx_file, pt2, safetensors_file, torchscript
 from torch_ppo.exporting.contract import Known
-from torch_ppo.exporting.errors import ExportError
+from torch_ppo.exporting.errors import ExportError, optional_package
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
 from torch_ppo.exporting.reading import FORMATS, contract_in, format_of, is_ours, read
 from torch_ppo.formulas.networks import ACTIVATIONS
@@ -222,6 +223,14 @@ def test_no_onnx_names_the_install_line(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"--format onnx needs the package onnxscript: pip install '\.\[onnx\]'"):
         export_policy(make_trained_agent("tanh_normal"), tmp_path / "policy.onnx", format="onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_onnx_that_cannot_be_imported_is_told_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "onnxscript.py").write_text('raise ImportError("no libonnx.so")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxscript", raising=False)
+    with pytest.raises(ExportError, match=r"needs the package onnxscript, which is installed .*: no libonnx.so; inst"):
+        optional_package("onnxscript", "--format onnx")
 
 
 def test_all_formats_say_the_same():

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from torch_ppo.errors import UserError
 from torch_ppo.exporting import safetensors_file
 from torch_ppo.exporting.contract import Known, make_contract
 from torch_ppo.exporting.deployed import deployed
 from torch_ppo.importing.imported import ForeignError, agent_of, check_agent
 from torch_ppo.importing.reading import Given, read
 from torch_ppo.learning.agent import make_agent
+from torch_ppo.running.saved_policy import load_policy
 from torch_ppo.settings.config import Config
 
 SIZE, ACTIONS = 6, 2
@@ -85,6 +87,41 @@ def test_it_is_said_that_no_other_trainer_wrote_it(tmp_path, trainer):
         ForeignError, match=f"is safetensors, as policies exported here are, not of {trainer}; leave --from out"
     ):
         read(path, trainer, Given({}))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"origin"', b'"orogin"', "has a contract without origin"),
+        (b'"action_repeat"', b'"action_repaet"', "has a contract without action_repeat"),
+        (b'"observation"', b'"observatoin"', "has a torch_ppo policy that is not whole"),
+        (b'"std": {', b'"stf": {', "has a tanh_normal policy that is not whole"),
+        (b'{\\"kind\\"', b'[\\"kind\\"', "has a torch_ppo policy that is not whole"),
+    ],
+)
+def test_what_lacks_a_part(tmp_path, old, new, words):
+    agent, config = trained("brax")
+    path = exported(tmp_path / "p.safetensors", agent, config)
+    whole = path.read_bytes()
+    quoted = old if old in whole else old.replace(b'"', b'\\"')
+    assert quoted in whole
+    path.write_bytes(whole.replace(quoted, new if old == quoted else new.replace(b'"', b'\\"')))
+    with pytest.raises(ForeignError, match=words):
+        read(path, None, Given({}))
+    with pytest.raises(UserError, match=words if "contract" in words else "is not a whole exported policy"):
+        load_policy(path)
+
+
+def test_other_things_of_ours_are_called_what_they_are(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "policy.onnx").write_bytes(b"any")
+    for path, words in (
+        (tmp_path, "is a run of torch_ppo already"),
+        (tmp_path / "policy.onnx", r"policy \(onnx\); only saf"),
+    ):
+        with pytest.raises(ForeignError, match=words):
+            read(path, None, Given({}))
 
 
 def test_of_a_stochastic_export_the_action_without_noise_is_compared(tmp_path):

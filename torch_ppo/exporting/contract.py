@@ -25,6 +25,7 @@ Contract = dict[str, Any]
 Plain = dict[str, list]
 
 KIND = "torch_ppo policy"
+NEEDED = ("output", "observation", "action", "origin", "action_repeat", "trained_with_action_delay")  # by readers
 FORMAT = 1
 CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files
 CONTRACT_KEY = "torch_ppo.contract"  # in the metadata of ONNX and safetensors files
@@ -251,6 +252,8 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
         raise ExportError(f"{path} is no policy of torch_ppo")
     if contract.get("format") != FORMAT:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
+    if missing := [name for name in NEEDED if name not in contract]:
+        raise ExportError(f"{path} has a contract without {', '.join(missing)}: it is damaged; export its run again")
     return contract
 
 

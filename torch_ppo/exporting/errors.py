@@ -47,3 +47,8 @@ def optional_package(name: str, purpose: str, *, extra: str = "onnx") -> ModuleT
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ExportError(f"{purpose} needs the package {error.name}: pip install '.[{extra}]'") from None
+    except ImportError as error:
+        raise ExportError(
+            f"{purpose} needs the package {name}, which is installed but cannot be imported: {error}; installing it again, "
+            "or another version, may help"
+        ) from None

@@ -72,9 +72,15 @@ class NumpyPolicy:
         self.arrays, told = read_safetensors(path)
         if "torch_ppo.contract" not in told:
             raise ValueError(f"{path} has no contract of torch_ppo, so it is no policy of it")
-        self.contract = json.loads(told["torch_ppo.contract"])
-        self.network = self.contract["network"]
-        self.sizes = [self.contract["observation"]["size"], self.contract["action"]["size"]]
+        kind = "torch_ppo"
+        try:
+            self.contract = json.loads(told["torch_ppo.contract"])
+            self.network = self.contract["network"]
+            self.sizes = [self.contract["observation"]["size"], self.contract["action"]["size"]]
+            kind = self.network["kind"]
+            self(np.zeros(self.sizes[0]), self._no_noise())  # whatever lacks is missed now
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ValueError(f"{path} has a {kind} policy that is not whole, or of another version") from None
 
     def __call__(self, observation, noise=None):
         """Action or controls `(..., action_dim)`; `noise`, as the contract has it, only for a stochastic policy."""
@@ -94,6 +100,12 @@ class NumpyPolicy:
                 action = self.arrays["controls.offset"] + self.arrays["controls.scale"] * action
                 action = np.clip(action, self.arrays["controls.lower"], self.arrays["controls.upper"])
         return action.astype(np.float32)
+
+    def _no_noise(self):
+        if not self.network["stochastic"]:
+            return None
+        discrete = self.contract["action"].get("discrete")
+        return np.zeros(sum(discrete["choices"]) if discrete else self.sizes[1])
 
     def _chosen(self, logits, noise):
         choices = self.contract["action"]["discrete"]["choices"]

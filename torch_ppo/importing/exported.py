@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_ppo.exporting.contract import check_contract
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
 from torch_ppo.importing.imported import PLAIN, Arrays, ForeignError, Imported, as_tensor
 
@@ -20,6 +21,7 @@ def read(path: Path) -> Imported:
     """The policy of a file. ForeignError where it is damaged, gives controls, or is of a kind without a counterpart."""
     try:
         policy = NumpyPolicy(path)
+        check_contract(policy.contract, path)
     except ValueError as error:
         raise ForeignError(str(error)) from None
     network, contract = policy.network, policy.contract

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch_ppo.exporting.reading import format_of
 from torch_ppo.importing import brax, cleanrl, exported, orbax_folder, rsl_rl, sb3
 from torch_ppo.importing.gaussian import Normalizer, read_torch
 from torch_ppo.importing.imported import ForeignError, Imported
@@ -38,6 +39,7 @@ def read(path: Path, trainer: str | None, given: Given) -> tuple[str, Imported]:
     """
     if not path.exists():
         raise ForeignError(f"there is no checkpoint {path}")
+    _check_not_ours(path)
     trainer = trainer or _trainer_of(path)
     if given.normalizer is not None and trainer not in ("sb3", "cleanrl"):
         raise ForeignError(f"--normalizer has no effect: a checkpoint of {trainer} has its own")
@@ -56,6 +58,17 @@ def read(path: Path, trainer: str | None, given: Given) -> tuple[str, Imported]:
         return trainer, sb3.read(path, given.activation, normalizer)
     content = read_torch(path.read_bytes(), path)
     return trainer, _of_torch(trainer, content, path, given, normalizer)
+
+
+def _check_not_ours(path: Path) -> None:
+    """ForeignError for what is of torch_ppo and is not what can be brought in of it."""
+    if (path / "config.toml").is_file() and (path / "checkpoints").is_dir():
+        raise ForeignError(f"{path} is a run of torch_ppo already; --restore-checkpoint-path {path} trains on from it")
+    if (name := format_of(path)) not in (None, "safetensors"):
+        raise ForeignError(
+            f"{path} is an exported policy ({name}); only safetensors can be brought in, which export --format safetensors "
+            "writes"
+        )
 
 
 def _activation(given: Given) -> str | None:
