@@ -148,18 +148,26 @@ def compiled_with_autograd(function: Callable, **options: object) -> Callable:
     return outer
 
 
+def is_same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors that both are there are two names of one, as those before and after `x += 1` are."""
+    return a.data_ptr() == b.data_ptr() and (a.shape, a.stride(), a.dtype) == (b.shape, b.stride(), b.dtype)
+
+
 class Replay(NamedTuple):
-    """A call of what the compiler made: its tensors, without those that are arguments, and where which of these go."""
+    """A call of what the compiler made: its tensors, without those that are arguments; where which of these go; which of
+    its results the function returns, if any.
+    """
 
     made: Callable
     tensors: list[Tensor | None]
     places: list[tuple[int, int]]
+    result: int | None
 
     def is_like(self, other: "Replay | None") -> bool:
         """Whether both call the same with the same."""
-        if other is None or (self.made, self.places) != (other.made, other.places):
+        if other is None or (self.made, self.places, self.result) != (other.made, other.places, other.result):
             return False
-        return all(a is b for a, b in zip(self.tensors, other.tensors, strict=True))
+        return all(a is b or is_same_memory(a, b) for a, b in zip(self.tensors, other.tensors, strict=True))
 
 
 class Replayed:
@@ -168,7 +176,7 @@ class Replayed:
     torch.compile looks at each call whether everything is as it was when it compiled, and gathers what the function
     reads from its objects: a fifth of an SGD step of small networks. This does so only where `asks()`. What changes in
     between, other than numbers in tensors, is not seen, as in a CUDA graph. Where two such calls in a row had other
-    tensors, or one leaves more behind than its result, all calls are asked.
+    tensors, or one leaves new ones behind, all calls are asked.
     """
 
     def __init__(self, function: Callable, asks: Callable[[], bool], compile_: Callable = compiled) -> None:
@@ -194,7 +202,8 @@ class Replayed:
         tensors = replay.tensors.copy()
         for place, argument in replay.places:
             tensors[place] = arguments[argument]
-        return next(iter(replay.made(*tensors)), None)
+        results = replay.made(*tensors)
+        return None if replay.result is None else results[replay.result]
 
     def _ask(self, arguments: tuple[Tensor, ...]) -> Tensor | None:
         """The function by torch.compile, and whether the next call can do without."""
@@ -205,9 +214,12 @@ class Replayed:
         made, tensors, results = self._called
         where = {id(argument): i for i, argument in enumerate(arguments)}
         places = [(i, where[id(tensor)]) for i, tensor in enumerate(tensors) if id(tensor) in where]
-        now = Replay(made, [None if id(tensor) in where else tensor for tensor in tensors], places)
-        if now.is_like(self._last) and [id(x) for x in results] == ([] if result is None else [id(result)]):
-            self._replay = now
+        returned = next((i for i, x in enumerate(results) if x is result), None)
+        now = Replay(made, [None if id(tensor) in where else tensor for tensor in tensors], places, returned)
+        if now.is_like(self._last) and (returned is None) == (result is None):
+            kept = [tensor for tensor in now.tensors if tensor is not None]
+            if all(x is result or any(is_same_memory(x, y) for y in kept) for x in results):
+                self._replay = now
         self._last, self._called = now, None
         return result
 
