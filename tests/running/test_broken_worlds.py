@@ -116,24 +116,26 @@ def test_a_smaller_limit_of_the_state():
     assert env.broken.total == 1 and env.broken.causes[int(env.broken.cause[3]) - 1] == "state"
 
 
+def parts_of(value):
+    """Tensors of a field of a batch, by key or place."""
+    if isinstance(value, tuple):
+        value = dict(enumerate(value))
+    return value if isinstance(value, dict) else {"": value}
+
+
 def test_broken_sequences_are_replaced_by_sound_ones():
     state = make_state(Bad("reward", math.nan), bootstrap_on_truncation=True, clipping_epsilon_value=0.2)
     state.collector()
     batch = state.batch
     broken = batch.broken.ne(0).any(0)
     assert broken.nonzero().flatten().tolist() == [3, 19]  # both unrolls of world 3
-    before = {name: getattr(batch, name) for name in LEARNED_FROM}
-    before = {
-        name: {k: v.clone() for k, v in (x.items() if isinstance(x, dict) else [("", x)])}
-        for name, x in before.items()
-        if x is not None
-    }
+    before = {name: parts_of(x) for name in LEARNED_FROM if (x := getattr(batch, name)) is not None}
+    before = {name: {key: x.clone() for key, x in parts.items()} for name, parts in before.items()}
     replace_broken_sequences(batch)
     sound = [s for s in range(32) if s not in (3, 19)]
     for name, parts in before.items():
         for key, x in parts.items():
-            now = getattr(batch, name)
-            now, axis = now[key] if isinstance(now, dict) else now, 0 if name == "bootstrap_observation" else 1
+            now, axis = parts_of(getattr(batch, name))[key], 0 if name == "bootstrap_observation" else 1
             index = torch.tensor(sound)
             assert torch.equal(now.index_select(axis, index), x.index_select(axis, index)), name
             # Another env's, the same ones for every tensor: the first two that are sound.

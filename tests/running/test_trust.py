@@ -96,7 +96,7 @@ def test_evaluate_the_program(call, run, tmp_path):
         status, out, errors = call(sys.modules["torch_ppo.evaluate"].main, *words, "--trust")
         assert ((status, errors) == (0, "") and "Mine" in out) or more[:1] == ("--perturb",)
     status, _, errors = call(sys.modules["torch_ppo.evaluate"].main, "run", "--env", "cartpole", "--trust")
-    assert status == 2 and "trust is for the task that a run's folder names" in errors
+    assert status == 2 and "--trust has no effect with --env, which names the task" in errors
 
 
 def test_the_runs_own_episodes_where_its_task_is_named(call, tmp_path):
