@@ -245,6 +245,20 @@ def test_processes_leave_signals_to_their_parent(tmp_path):
     assert "gym:Pendulum-v1 cannot be checkpointed, so its episodes begin anew" in said
 
 
+def test_a_process_that_is_killed_is_one_line(monkeypatch):
+    monkeypatch.setattr(gymnasium_groups, "LEAST_PER_PROCESS", 2)
+    monkeypatch.setattr(gymnasium_groups.os, "sched_getaffinity", lambda pid: {0, 1})
+    env = make("gym:test/Walk-v0", 4)
+    env.reset()
+    processes = env.env._env.processes
+    processes[1].kill()
+    processes[1].join()
+    with pytest.raises(ConfigError, match="a process of gym:test/Walk-v0 has ended, killed perhaps for want of memory"):
+        for _ in range(3):
+            env.step(torch.zeros(4, 2))
+    env.env._env.close_extras(terminate=True)
+
+
 @pytest.mark.slow
 def test_learns_the_pendulum():
     _, _, metrics = torch_ppo.train(

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from torch import Tensor
 
+from torch_ppo.environments.contract import EnvironmentMisfit
 from torch_ppo.environments.gymnasium_spaces import actions_of, check_observations, row_of
 
 LEAST_PER_PROCESS = 8  # fewer envs are stepped before a message has come and gone
@@ -122,14 +123,26 @@ class Groups:
         """Starts a new episode in every env."""
         seed, size = self._new_seed(), self.num_envs // self.num_groups
         seeds = seed if self.num_groups == 1 else [seed + size * i for i in range(self.num_groups)]
-        self._read(self._env.reset(seed=seeds)[0])
+        self._read(self._told(self._env.reset, seed=seeds))
 
     def step(self, action: Tensor) -> None:
         """One step with `action` `(num_envs, action_dim)`."""
         given = action.cpu().numpy()
         self._read(
-            self._env.step(given if self.num_groups == 1 else given.reshape(self.num_groups, -1, self.action_dim))[0]
+            self._told(
+                self._env.step, given if self.num_groups == 1 else given.reshape(self.num_groups, -1, self.action_dim)
+            )
         )
+
+    def _told(self, call: Callable[..., tuple], *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """What the groups have after a call; EnvironmentMisfit if one of their processes is no more."""
+        try:
+            return call(*args, **kwargs)[0]
+        except (BrokenPipeError, ConnectionResetError, EOFError):
+            raise EnvironmentMisfit(
+                f"a process of {self.name} has ended, killed perhaps for want of memory; --resume goes on from the last "
+                "checkpoint, and fewer num_envs need less"
+            ) from None
 
     def _read(self, now: dict[str, np.ndarray]) -> None:
         for name, x in now.items():
