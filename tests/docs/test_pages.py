@@ -15,6 +15,8 @@ PAGES = {
         *("policy.pt: TorchScript",) * 3,
         "note: learning_rate is 0.0001 from here on; it was 0.0003",
         "policy.pt: TorchScript",
+        "note: an exported policy has no value network",
+        "policy.pt: TorchScript",
     ),
     "environments.md": ("policy.pt: TorchScript", "make_env: return"),
     "evaluate.md": ("policy.pt: TorchScript", "cartpole: return", "cartpole: return"),

@@ -126,6 +126,15 @@ def test_an_interval_begins_anew():
     assert histograms == {} and "episode_reward" not in found
 
 
+def test_one_env_is_counted_without_a_warning():
+    """Its columns are not contiguous, of which torch warns (once per program)."""
+    state = make_state(num_envs=1)
+    Recorded(state, 2)
+    found, histograms = state.collector.diagnostics.read()
+    assert found["whole_episodes"] > 0
+    assert sum(histograms["episode_reward"][1]) == found["whole_episodes"]
+
+
 def test_actions_of_a_normal_distribution_saturate_at_the_controls_range():
     """Cart-pole's control is within ±1, and a standard deviation of 1 leaves it in a third of all steps."""
     state = make_state(Cartpole(), distribution_type="normal", init_noise_std=1.0, mean_kernel_init_fn="zeros")

@@ -84,13 +84,28 @@ def index_of_largest(folder: Path) -> Path:
     return folder / "index.onnx"
 
 
+class IndexOfLargest(torch.nn.Module):
+    """The same in TorchScript."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation.argmax(-1, keepdim=True)
+
+
 @pytest.mark.slow  # torch's headers alone take a compiler a minute
 @needs_compiler
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_libtorch(tmp_path):
     """Alone, where ONNX Runtime is not found."""
     prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
     without = "-DONNXRUNTIME_LIBRARY=ONNXRUNTIME_LIBRARY-NOTFOUND"
-    check_program(built("policy_libtorch", tmp_path / "build", prefix, without), exported(tmp_path, "torchscript"))
+    program = built("policy_libtorch", tmp_path / "build", prefix, without)
+    check_program(program, exported(tmp_path, "torchscript"))
+    torch.jit.save(torch.jit.script(IndexOfLargest()), tmp_path / "index.pt")
+    ran = run(program, str(tmp_path / "index.pt"), "3", input=np.float32([[0, 2, 1], [3, 2, 1]]).tobytes())
+    np.testing.assert_array_equal(np.frombuffer(ran.stdout, "<i8"), [1, 0])
+    with pytest.raises(subprocess.CalledProcessError) as wrong:
+        run(program, str(tmp_path / "none.pt"), "3")
+    assert b"No such file" in wrong.value.stderr and wrong.value.stderr.count(b"\n") == 1
 
 
 @pytest.mark.skipif(HEADERS is None, reason="ONNXRUNTIME_INCLUDE_DIR does not say where ONNX Runtime's headers are")

@@ -3,7 +3,8 @@
 //   policy_libtorch policy.pt SIZE < observations > actions
 //
 // SIZE is observation.size of the contract. Standard input has float32 observations, one after the other; standard
-// output gets the actions, as float32. The contract and the median latency of a call go to standard error.
+// output gets the actions: float32, or int64 where the policy's output is an index. The contract and the median latency
+// of a call go to standard error.
 
 #include <ATen/Parallel.h>
 #include <torch/script.h>
@@ -38,10 +39,10 @@ int main(int argc, char** argv) {
       const auto begin = std::chrono::steady_clock::now();
       // The tensor only points to the numbers; nothing is copied.
       const at::Tensor input = torch::from_blob(observation.data(), {1, size});
-      const at::Tensor action = policy.forward({input}).toTensor().to(at::kFloat).contiguous();
+      const at::Tensor action = policy.forward({input}).toTensor().contiguous();
       const auto end = std::chrono::steady_clock::now();
       microseconds.push_back(std::chrono::duration<double, std::micro>(end - begin).count());
-      std::fwrite(action.data_ptr<float>(), sizeof(float), action.numel(), stdout);
+      std::fwrite(action.data_ptr(), action.element_size(), action.numel(), stdout);
     }
     if (read != 0) {
       throw std::runtime_error("the input ends within an observation");
@@ -50,6 +51,9 @@ int main(int argc, char** argv) {
       std::nth_element(microseconds.begin(), microseconds.begin() + microseconds.size() / 2, microseconds.end());
       std::cerr << "median of " << microseconds.size() << " calls: " << microseconds[microseconds.size() / 2] << " us\n";
     }
+  } catch (const c10::Error& error) {  // a file that is not there, say: what() would have a trace of the stack
+    std::cerr << "error: " << error.what_without_backtrace() << "\n";
+    return 1;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 1;

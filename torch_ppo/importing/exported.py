@@ -39,7 +39,9 @@ def read(path: Path) -> Imported:
         return policy(observation, noise).astype(np.float64), None
 
     weights = _weights(policy) | _statistics(policy, key, history, max(1, env_steps))
-    notes = ["an exported policy has no value network: training on begins with a new one"]
+    notes = [
+        "an exported policy has no value network: training on begins with a new one, and --no-restore-value-fn lets it have other layers"
+    ]
     delay = contract["trained_with_action_delay"]
     settings = {
         **_settings(policy),

@@ -123,7 +123,7 @@ class Diagnostics:
         torch.maximum(self.highest, torch.where(whole, shown, -math.inf).amax((0, 2)), out=self.highest)
         ones = done.flatten().to(torch.int64)
         for row, edges, x in zip(self.bins, self._edges, shown.unbind(1), strict=True):
-            row.index_add_(0, torch.bucketize(x.flatten(), edges), ones)
+            row.index_add_(0, torch.bucketize(x.flatten().contiguous(), edges), ones)
 
     def _saturated(self) -> Tensor:
         """Where an action has come to its limit, bool, of any shape."""
