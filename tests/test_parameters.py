@@ -215,9 +215,20 @@ def test_tests_elsewhere_exist(name):
     assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text()
 
 
-def test_torch_threads(monkeypatch):
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [
+        ({"torch_threads": 3}, 3),
+        ({}, 1),
+        ({"batch_size": 512, "unroll_length": 20, "policy_hidden_layer_sizes": (256, 256)}, 4),  # 8.4 GFLOP
+        ({"batch_size": 4096, "unroll_length": 20, "policy_hidden_layer_sizes": (256, 256)}, 8),
+    ],
+)
+def test_torch_threads(monkeypatch, settings, threads):
+    """Those asked for; else by the size of an SGD step, and no more than there are."""
     seen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
-    torch_ppo.train(Cartpole(), 0, torch_threads=3, device="cpu")
-    torch_ppo.train(Cartpole(), 0, device="cpu")
-    assert seen == [3]
+    sizes = {"num_envs": settings.get("batch_size", 1), "num_minibatches": 1, "value_hidden_layer_sizes": (256, 256)}
+    torch_ppo.train(Cartpole(), 0, device="cpu", run_evals=False, **{**sizes, **settings})
+    assert seen[0] == threads

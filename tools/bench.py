@@ -33,6 +33,7 @@ import tyro
 
 from torch_ppo.envs import make_task
 from torch_ppo.formulas.networks import Dense
+from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.running.accelerate import keep_freed_memory
 from torch_ppo.running.training_state import TrainingState
@@ -122,8 +123,7 @@ def sgd_step_work(state: TrainingState) -> tuple[float, float]:
                 flops += 2 * config.batch_size * layer.in_features * layer.out_features
     _, bootstrap, data = state.batch.minibatch(torch.zeros(1, dtype=torch.int64, device=state.device))
     observation = sum(x.shape[-1] for x in state.batch.observation.values())
-    fields = [x for x in data if x is not None]
-    row_bytes = 4 * (observation + sum(x[0, 0].numel() for x in fields))
+    row_bytes = 4 * (observation + sum(x[0, 0].numel() for field in data for x in tensors_of(field)))
     sequence_bytes = config.unroll_length * row_bytes + sum(x.nbytes for x in bootstrap.values())
     # Adam reads parameters, gradient and two moments, and writes all but the gradient.
     return flops, rows / config.unroll_length * sequence_bytes + 7 * state.learner.flat.nbytes

@@ -82,7 +82,8 @@ def check_is_one_run(folder: Path) -> None:
         if read_events(event_files(folder)):  # its metrics.jsonl is gone, but TensorBoard's files tell as much
             return
         raise DoctorError(
-            f"{folder} is a run that has reported nothing yet; after its first report it can be looked at"
+            f"{folder} is a run that has reported nothing, being at its start or of an imported policy; once training has "
+            "reported it can be looked at"
         )
     found = {path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/metrics.jsonl")}
     if not found:  # of other trainers some have a folder of events in a run's folder, and some have more in those

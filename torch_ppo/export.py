@@ -83,18 +83,19 @@ def export_policy(
     path: Path,
     known: Known | None = None,
     *,
-    format: str = "torchscript",
+    format: str | None = None,
     stochastic: bool = False,
     as_controls: bool = False,
 ) -> float:
     """Writes `agent`'s policy in a format, and checks it in that format's runtime; returns the largest difference found.
 
+    format:       by default what the path's ending says, else TorchScript
     stochastic:   the policy takes noise as its second input, and samples with it
     as_controls:  its output is what the actuators get
 
     ExportError if it cannot be written, or differs; what was at `path` is then as it was.
     """
-    known = known or Known()
+    known, format = known or Known(), format or format_by_ending(path)
     agent = agent.cpu() if next(agent.parameters()).device.type != "cpu" else agent
     if as_controls and known.controls is None:
         reason = "not known, as the task was not loaded" if known.task is None else "not a scale and an offset"
@@ -118,6 +119,11 @@ def export_policy(
         with contextlib.suppress(OSError):
             unchecked.unlink()
     return largest
+
+
+def format_by_ending(path: Path) -> str:
+    """The format that a file's ending belongs to, TorchScript for any other."""
+    return next((name for name, module in FORMATS.items() if path.suffix == module.SUFFIX), "torchscript")
 
 
 def check_file(
@@ -236,8 +242,7 @@ def formats_and_outputs(arguments: "ExportArguments", folder: Path) -> list[tupl
     """Which formats to write, and where: beside each other, with the ending of each."""
     output, format = arguments.output, arguments.format
     if format is None:
-        endings = {module.SUFFIX: name for name, module in FORMATS.items()}
-        format = endings.get(output.suffix, "torchscript") if output else "torchscript"
+        format = format_by_ending(output) if output else "torchscript"
     if format != "all":
         return [(format, output or folder / f"policy{FORMATS[format].SUFFIX}")]
     first = output or folder / "policy.pt"

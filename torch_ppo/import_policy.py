@@ -29,10 +29,11 @@ from torch_ppo.running.environment import remember
 from torch_ppo.running.fit import actions_of, task_misfit
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.pretrained import find_policy
+from torch_ppo.running.program import default_config
 from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import read_config
+from torch_ppo.settings.files import config_names, read_config
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class ImportArguments:
     env: str | None = None
     """Task that it acts in."""
     config: str | None = None
-    """Settings to train on with: a shipped name, a file, a run folder. What the checkpoint decides counts before them."""
+    """Settings to train on with: a shipped name, a file, a run folder; by default those of the task, where it is one of
+    ours. What the checkpoint decides counts before them."""
     dialect: str | None = None
     """Whose words --config is in, for example rsl_rl; by default ours."""
     num_envs: int | None = None
@@ -65,13 +67,14 @@ class ImportArguments:
 
 
 def settings_given(arguments: ImportArguments) -> dict[str, object]:
-    """The settings of --config, by field."""
+    """The settings of --config, or else of the task, by field."""
     if arguments.num_envs is not None and arguments.dialect is None:
         raise ConfigError("--num-envs is for a --config in another --dialect that does not say; train takes its own")
     if arguments.config is None:
         if arguments.dialect is not None:
             raise ConfigError(f"--dialect {arguments.dialect} says how to read a file; name the file with --config")
-        return {}
+        own = _configuration_of(canonical(arguments.env or ""))
+        return {} if own is None else read_config(own[0])
     if arguments.dialect is not None:
         reading = read_dialect(arguments.config, arguments.dialect, num_envs=arguments.num_envs)
         print(reading, file=sys.stderr)
@@ -79,6 +82,11 @@ def settings_given(arguments: ImportArguments) -> dict[str, object]:
     if (proposal := propose_dialect(arguments.config)) is not None:
         raise ConfigError(proposal)
     return read_config(arguments.config)
+
+
+def _configuration_of(env: str) -> tuple[str, str] | None:
+    """What training a task of ours would begin with on this machine, and why; None for other envs."""
+    return default_config(env) if env in config_names() else None
 
 
 def config_of_import(imported: Imported, given: Mapping[str, object], env: str) -> Config:
@@ -150,6 +158,8 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
         folder.close()
     for note in imported.notes:
         print(f"note: {note}", file=sys.stderr)
+    if arguments.config is None and (own := _configuration_of(env)) is not None:
+        print(f"note: its settings to train on are those of {own[0]} ({own[1]})", file=sys.stderr)
     seen = ", ".join(f"{key} {size}" for key, size in imported.observation_sizes.items())
     print(
         f"{arguments.out}: policy of {trainer}, {seen} -> {imported.action_dim}, checked: largest difference from its own "

@@ -36,7 +36,7 @@ def check_idle(arguments: PlayArguments, *, in_window: bool) -> None:
         refuse_idle(arguments, "trust", "with --env, which names the task")
     if arguments.run is None:
         refuse_idle(arguments, "checkpoint trust", "without a run")
-    elif find_played(arguments.run).is_file():
+    elif not arguments.follow and find_played(arguments.run).is_file():
         refuse_idle(arguments, "checkpoint", f"of {arguments.run}, which is no run folder but one policy")
     if arguments.web:
         refuse_idle(arguments, "width height renderer", "with --web, where the browser draws")

@@ -11,14 +11,12 @@ import pytest
 import torch
 
 import torch_ppo
+from tests.helpers.making import make
 from torch_ppo.environments import gymnasium_groups, gymnasium_spaces
-from torch_ppo.environments.finding import source_of
-from torch_ppo.environments.sources import Wanted
 from torch_ppo.errors import ConfigError
 from torch_ppo.export import ExportArguments, export_from
 from torch_ppo.exporting import torchscript
 from torch_ppo.running.checkpoint import load_checkpoint
-from torch_ppo.settings.config import Config
 
 gymnasium = pytest.importorskip("gymnasium")
 from gymnasium import spaces
@@ -60,13 +58,6 @@ def registered():
     yield
     for name in ("test/Walk-v0", "test/Broken-v0"):
         del gymnasium.registry[name]
-
-
-def make(given, num_envs, seed=0, **settings):
-    config = Config(num_timesteps=1, num_envs=num_envs, batch_size=num_envs, **settings)
-    source = source_of(given)
-    config = Config(**{**vars(config), "episode_length": config.episode_length or source.episode_length})
-    return source.make(Wanted(config, num_envs, torch.Generator().manual_seed(seed), keep_final=True))
 
 
 def test_the_same_numbers_as_gymnasiums_own_loop(monkeypatch):

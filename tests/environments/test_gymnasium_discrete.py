@@ -7,13 +7,11 @@ import pytest
 import torch
 
 import torch_ppo
+from tests.helpers.making import make
 from torch_ppo.environments.contract import EnvironmentMisfit
-from torch_ppo.environments.finding import source_of
-from torch_ppo.environments.sources import Wanted
 from torch_ppo.errors import ConfigError
 from torch_ppo.export import ExportArguments, export_from
 from torch_ppo.exporting.reading import read
-from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -79,13 +77,6 @@ def registered():
     yield
     for name in set(gymnasium.registry) - before:
         del gymnasium.registry[name]
-
-
-def make(given, num_envs, seed=0, **settings):
-    config = Config(num_timesteps=1, num_envs=num_envs, batch_size=num_envs, **settings)
-    source = source_of(given)
-    config = Config(**{**vars(config), "episode_length": config.episode_length or source.episode_length})
-    return source.make(Wanted(config, num_envs, torch.Generator().manual_seed(seed), keep_final=True))
 
 
 def random_actions(env, generator):

@@ -67,6 +67,24 @@ def test_it_acts_and_explores_as_the_agent_that_was_exported(kind, tmp_path):
     torch.testing.assert_close(statistics.std, before, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("origin", [{}, {"run": "r"}])
+def test_what_does_not_know_its_run(origin, tmp_path):
+    """As `export_policy(agent, path)` writes them, and as it did before the contract said None."""
+    agent, config = trained("brax")
+    contract = make_contract(agent, deployed(agent), Known(config, origin))
+    assert (
+        contract["origin"] == {"run": None, "checkpoint": None, "env_steps": None, "evaluation_reward": None} | origin
+    )
+    for written in (contract, {**contract, "origin": origin}):
+        (tmp_path / "p.safetensors").write_bytes(safetensors_file.to_bytes(deployed(agent), written))
+        _, imported = read(tmp_path / "p.safetensors", None, Given({}))
+        assert imported.env_steps == 0 and load_policy(tmp_path / "p.safetensors").env_steps is None
+        assert (
+            check_agent(agent_of(imported, Config(env="cartpole", num_timesteps=1, **imported.settings)), imported)
+            < 1e-5
+        )
+
+
 def test_what_cannot_be_brought_in(tmp_path):
     agent, config = trained("brax")
     path = exported(tmp_path / "p.safetensors", agent, config)
@@ -94,6 +112,10 @@ def test_it_is_said_that_no_other_trainer_wrote_it(tmp_path, trainer):
     [
         (b'"origin"', b'"orogin"', "has a contract without origin"),
         (b'"action_repeat"', b'"action_repaet"', "has a contract without action_repeat"),
+        (b'"task"', b'"tusk"', "has a contract without task"),
+        (b'"episode_length"', b'"episode_lenght"', "has a contract without task.episode_length"),
+        (b'"actuators"', b'"actauters"', "has a contract without action.actuators"),
+        (b'"history"', b'"histroy"', "has a contract without observation.history"),
         (b'"observation"', b'"observatoin"', "has a torch_ppo policy that is not whole"),
         (b'"std": {', b'"stf": {', "has a tanh_normal policy that is not whole"),
         (b'{\\"kind\\"', b'[\\"kind\\"', "has a torch_ppo policy that is not whole"),

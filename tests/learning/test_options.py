@@ -13,6 +13,7 @@ from torch_ppo.export import export_policy
 from torch_ppo.formulas import losses, schedules
 from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.agent import make_agent
+from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.learning.update import METRICS, per_parameter
 from torch_ppo.running import accelerate
@@ -542,9 +543,7 @@ def test_nothing_stale_is_read(differences):
         written = [state.env.final_state, *state.env.final_observation.values(), state.learner.metrics]
         for batch in (state.batch, state.collector.record):
             for field in dataclasses.fields(batch):
-                value = getattr(batch, field.name)
-                parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-                written += [x for x in parts if x is not None]
+                written += tensors_of(getattr(batch, field.name))
         for tensor in written:
             tensor.fill_(math.nan if tensor.is_floating_point() else 1)
         assert differences(step(state), step(plain)) == []

@@ -10,6 +10,7 @@ from tests.helpers.agents import AGENTS, make_trained_agent
 from tests.helpers.toy import ToyTask
 from torch_ppo import export
 from torch_ppo.export import ExportError, check_export, export_policy
+from torch_ppo.exporting.reading import format_of
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -227,3 +228,8 @@ def test_observations_of_another_size_are_refused(tmp_path, normalize_observatio
     assert policy(torch.zeros(3, 5)).shape == (3, 2)
     with pytest.raises(torch.jit.Error, match=r"the observation must be \(\.\.\., 5\) for this policy, but is \["):
         policy(torch.zeros(shape))
+
+
+def test_the_format_is_that_of_the_ending(tmp_path):
+    export_policy(make_trained_agent("tanh_normal", seed=1), tmp_path / "policy.safetensors")
+    assert format_of(tmp_path / "policy.safetensors") == "safetensors" and (tmp_path / "policy.json").is_file()

@@ -8,6 +8,8 @@ from torch import nn
 
 from torch_ppo import brax, evaluate, export, import_policy, load_policy, train
 from torch_ppo.errors import UserError
+from torch_ppo.running.program import default_config
+from torch_ppo.settings.files import read_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
 TINY = "--num-timesteps 320 --num-envs 8 --batch-size 8 --num-minibatches 2 --episode-length 20 --num-eval-envs 4"
@@ -51,8 +53,11 @@ def test_a_run_to_go_on_with(cleanrl, monkeypatch, capsys):
     run(monkeypatch, import_policy, "agent.pt theirs --env cartpole")
     printed = capsys.readouterr()
     assert "policy of cleanrl, state 5 -> 1, checked" in printed.out and "--activation" in printed.err
+    assert "note: its settings to train on are those of cartpole" in printed.err
     observation = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
     policy = load_policy("theirs")
+    own = read_config(default_config("cartpole")[0])
+    assert policy.config.num_envs == own["num_envs"] and policy.config.policy_hidden_layer_sizes == (6,)
     torch.testing.assert_close(policy(observation), cleanrl.actor_mean(observation).detach(), atol=1e-6, rtol=1e-5)
     assert policy.actuators == ("slide",)
     before = evaluate("theirs", episodes=4, episode_length=30)

@@ -10,6 +10,7 @@ import torch
 
 import torch_ppo
 from torch_ppo.envs.cartpole import Cartpole
+from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.prepare import LEARNED_FROM, replace_broken_sequences
 from torch_ppo.running.broken_cases import keep_cases
 from torch_ppo.running.loop import BrokenWorldsError, DivergedError, run
@@ -116,26 +117,19 @@ def test_a_smaller_limit_of_the_state():
     assert env.broken.total == 1 and env.broken.causes[int(env.broken.cause[3]) - 1] == "state"
 
 
-def parts_of(value):
-    """Tensors of a field of a batch, by key or place."""
-    if isinstance(value, tuple):
-        value = dict(enumerate(value))
-    return value if isinstance(value, dict) else {"": value}
-
-
 def test_broken_sequences_are_replaced_by_sound_ones():
     state = make_state(Bad("reward", math.nan), bootstrap_on_truncation=True, clipping_epsilon_value=0.2)
     state.collector()
     batch = state.batch
     broken = batch.broken.ne(0).any(0)
     assert broken.nonzero().flatten().tolist() == [3, 19]  # both unrolls of world 3
-    before = {name: parts_of(x) for name in LEARNED_FROM if (x := getattr(batch, name)) is not None}
-    before = {name: {key: x.clone() for key, x in parts.items()} for name, parts in before.items()}
+    before = {name: [x.clone() for x in tensors_of(getattr(batch, name))] for name in LEARNED_FROM}
+    assert len(before["policy_params"]) == 2 and len(before["final_value"]) == 1
     replace_broken_sequences(batch)
     sound = [s for s in range(32) if s not in (3, 19)]
     for name, parts in before.items():
-        for key, x in parts.items():
-            now, axis = parts_of(getattr(batch, name))[key], 0 if name == "bootstrap_observation" else 1
+        axis = 0 if name == "bootstrap_observation" else 1
+        for x, now in zip(parts, tensors_of(getattr(batch, name)), strict=True):
             index = torch.tensor(sound)
             assert torch.equal(now.index_select(axis, index), x.index_select(axis, index)), name
             # Another env's, the same ones for every tensor: the first two that are sound.

@@ -126,7 +126,7 @@ def test_what_is_promised(task, engine, device, said):
 
 
 def test_it_is_said_at_the_start(caplog):
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="torch_ppo"):
         trained("cartpole", steps=0, run_evals=False)
         assert "deterministic: the same seed gives the same bits" in caplog.text
         caplog.clear()

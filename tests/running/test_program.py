@@ -280,12 +280,15 @@ def test_without_cuda_the_cpu_configuration_is_taken_and_named():
     assert source == "cartpole_cpu (no CUDA device; --config cartpole for the GPU settings)"
     arguments, source = parse_arguments(["--env", "humanoid_run"])
     assert source == "humanoid_run (the task's own, meant for a GPU)"
+    arguments, source = parse_arguments(["--config", "presets/cartpole_small"])
+    assert source == "cartpole_small (--config)"
 
 
 # Mistakes
 
 FILES = {
     "unknown_key.toml": b"num_timesteps = 10\nlearning_rte = 1e-3\n",
+    "their_word.toml": b"num_timesteps = 10\nlr = 1e-3\n",
     "unknown_env.toml": b'env = "cartpol"\nnum_timesteps = 10\n',
     "no_env.toml": b"num_timesteps = 10\n",
     "no_steps.toml": b'env = "cartpole"\n',
@@ -348,6 +351,7 @@ MISTAKES = [
     ("--config invalid.toml --run-dir new", "invalid.toml is not valid TOML"),
     ("--config latin1.toml --run-dir new", "latin1.toml"),
     ("--config unknown_key.toml --run-dir new", "'learning_rte' in unknown_key.toml; did you mean 'learning_rate'?"),
+    ("--config their_word.toml --run-dir new", "'lr' in their_word.toml; it is learning_rate here"),
     ("--config wrong_type.toml --run-dir new", "num_timesteps is 'many', but must be an int"),
     ("--config wrong_choice.toml --run-dir new", "auto_reset is 'never', but must be one of 'cached', 'random'"),
     ("--config nan.toml --run-dir new", "learning_rate is nan, but must be a finite number"),

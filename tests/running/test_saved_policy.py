@@ -6,7 +6,7 @@ import torch
 import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo.export import export_policy
-from torch_ppo.running.checkpoint import save_checkpoint
+from torch_ppo.running.checkpoint import load_checkpoint, save_checkpoint
 from torch_ppo.running.saved_policy import PolicyError
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -70,3 +70,16 @@ def test_what_cannot_be(run, tmp_path):
         policy(torch.zeros(4, 1))
     with pytest.raises(PolicyError, match="which is not among camera, map"):
         policy({"camera": torch.zeros(1, 5), "map": torch.zeros(1, 5)})
+
+
+@pytest.mark.parametrize(("part", "number"), [("policy.", float("nan")), ("normalizer.", float("inf"))])
+def test_what_would_act_on_no_numbers_is_refused(run, part, number):
+    """MuJoCo takes such an action for 0, and episodes would look sound."""
+    folder, _ = run
+    file = folder / "checkpoints" / "best.pt"
+    saved = load_checkpoint(file)
+    found = next(name for name, x in saved["agent"].items() if name.startswith(part) and x.is_floating_point())
+    saved["agent"][found].view(-1)[0] = number
+    save_checkpoint(saved, file)
+    with pytest.raises(torch_ppo.UserError, match=f"its {found} has inf or NaN in it"):
+        torch_ppo.load_policy(folder)

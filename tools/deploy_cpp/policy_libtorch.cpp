@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <stdexcept>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -32,6 +33,11 @@ int main(int argc, char** argv) {
     policy.eval();
     std::cerr << extra["contract.json"] << "\n";
 
+    try {
+      policy.forward({torch::zeros({1, size})});
+    } catch (const c10::Error&) {  // whose text is a trace of TorchScript
+      throw std::runtime_error("the policy does not take " + std::to_string(size) + " numbers; observation.size above says how many");
+    }
     std::vector<float> observation(size);
     std::vector<double> microseconds;
     size_t read;

@@ -43,7 +43,7 @@ def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
     if found is None:
         return None
     try:
-        choices = tuple(operator.index(n) for n in found)
+        choices = tuple(operator.index(n) for n in found if not isinstance(n, bool))
     except TypeError:
         choices = ()
     if len(choices) != env.action_dim or min(choices) < 1:

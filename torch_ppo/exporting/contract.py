@@ -5,6 +5,7 @@ Plain values, so that it is JSON in every format. What is not known (a task that
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,17 @@ Contract = dict[str, Any]
 Plain = dict[str, list]
 
 KIND = "torch_ppo policy"
-NEEDED = ("output", "observation", "action", "origin", "action_repeat", "trained_with_action_delay")  # by readers
+# What readers ask for, and of which parts; what is not known is there as None.
+NEEDED = {
+    "output": ("name",),
+    "observation": ("size", "key", "history"),
+    "action": ("size", "deterministic", "actuators"),
+    "action_repeat": (),
+    "trained_with_action_delay": (),
+    "task": ("name", "episode_length"),
+    "origin": (),
+}
+ORIGIN = ("run", "checkpoint", "env_steps", "evaluation_reward")
 FORMAT = 1
 CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files
 CONTRACT_KEY = "torch_ppo.contract"  # in the metadata of ONNX and safetensors files
@@ -103,7 +114,7 @@ class Known:
     """What is known of a policy besides its numbers.
 
     config:        of its run
-    origin:        run, checkpoint, env_steps and evaluation_reward, for the contract
+    origin:        of those in `ORIGIN` what is known
     task, model:   what it acts in; None where that was not loaded
     controls:      what the task makes of an action, as `simulation.scaling.to_plain` has it; None where that is not that
                    simple, or not known
@@ -168,7 +179,7 @@ def make_contract(agent: Agent, policy: DeployedPolicy, known: Known) -> Contrac
             "mjcf": one(task and _mjcf_name(task)),
             "mjcf_sha256": one(task and mjcf_hash(task)),
         },
-        "origin": known.origin,
+        "origin": dict.fromkeys(ORIGIN) | known.origin,
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
@@ -252,9 +263,18 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
         raise ExportError(f"{path} is no policy of torch_ppo")
     if contract.get("format") != FORMAT:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
-    if missing := [name for name in NEEDED if name not in contract]:
+    if missing := list(_lacking(contract)):
         raise ExportError(f"{path} has a contract without {', '.join(missing)}: it is damaged; export its run again")
     return contract
+
+
+def _lacking(contract: Contract) -> Iterator[str]:
+    """What readers need and a contract does not have: "origin", or "action.size"."""
+    for name, parts in NEEDED.items():
+        if name not in contract or (parts and not isinstance(contract[name], dict)):
+            yield name
+        else:
+            yield from (f"{name}.{part}" for part in parts if part not in contract[name])
 
 
 def contract_text(contract: Contract) -> str:

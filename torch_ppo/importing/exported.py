@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from torch_ppo.exporting.contract import check_contract
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
+from torch_ppo.importing.gaussian import Normalizer, statistics_of
 from torch_ppo.importing.imported import PLAIN, Arrays, ForeignError, Imported, as_tensor
 
 
@@ -30,7 +30,7 @@ def read(path: Path) -> Imported:
     if network["controls"]:
         raise ForeignError(f"{path} gives controls, not actions; an export without --controls would work")
     key, history = contract["observation"]["key"], contract["observation"]["history"]
-    env_steps = contract["origin"]["env_steps"] or 0
+    env_steps = contract["origin"].get("env_steps") or 0  # older files say only what is known
     size, action_dim = policy.sizes
 
     def original(observations: Arrays) -> tuple[np.ndarray, None]:
@@ -38,7 +38,7 @@ def read(path: Path) -> Imported:
         noise = np.zeros((len(observation), action_dim)) if network["stochastic"] else None
         return policy(observation, noise).astype(np.float64), None
 
-    weights = _weights(policy) | _statistics(policy, key, history, max(1, env_steps))
+    weights = _weights(policy) | statistics_of(key, size // history, _normalizer(policy, history, max(1, env_steps)))
     notes = [
         "an exported policy has no value network: training on begins with a new one, and --no-restore-value-fn lets it have other layers"
     ]
@@ -88,11 +88,9 @@ def _weights(policy: NumpyPolicy) -> dict[str, Tensor]:
     return found
 
 
-def _statistics(policy: NumpyPolicy, key: str, history: int, count: int) -> dict[str, Tensor]:
-    """The normalizer as if it had seen `count` observations; of a stack's frames, which share one, that of the first."""
+def _normalizer(policy: NumpyPolicy, history: int, count: int) -> Normalizer | None:
+    """What it divides by, as if it had seen `count` observations; of a stack's frames, which share one, that of the first."""
     if not policy.network["normalize"]:
-        count = 0
+        return None
     mean, std = (policy.arrays[name].reshape(history, -1)[0] for name in ("mean", "std"))
-    found = {"mean": mean, "std": std, "summed_variance": np.square(std.astype(np.float64)) * count}
-    named = {f"normalizer.{key}.{name}": as_tensor(array) for name, array in found.items()}
-    return {**named, f"normalizer.{key}.count": torch.tensor(count, dtype=torch.int64)}
+    return Normalizer(mean, np.square(std.astype(np.float64)), std, count, eps=0.0, clip=policy.network["clip"])

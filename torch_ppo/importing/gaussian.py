@@ -142,7 +142,7 @@ def to_imported(gaussian: Gaussian, *, env_steps: int = 0, notes: list[str] | No
             "only one of actor and critic normalises its observations; here normalize_observations is for both"
         )
     for key, normalizer in normalizers.items():
-        weights |= _statistics(key, sizes[key], normalizer)
+        weights |= statistics_of(key, sizes[key], normalizer)
 
     def original(observations: Arrays) -> tuple[np.ndarray, np.ndarray]:
         outputs = []
@@ -161,7 +161,7 @@ def _same(one: Normalizer | None, other: Normalizer | None) -> bool:
     return np.allclose(one.mean, other.mean, atol=1e-6) and np.allclose(one.divisor, other.divisor, atol=1e-6)
 
 
-def _statistics(key: str, size: int, normalizer: Normalizer | None) -> dict[str, Tensor]:
+def statistics_of(key: str, size: int, normalizer: Normalizer | None) -> dict[str, Tensor]:
     """Ours of theirs: networks see exactly what they saw, as the divisor is taken over with whatever was added to it."""
     if normalizer is None:
         found = {"mean": np.zeros(size), "std": np.ones(size), "summed_variance": np.zeros(size)}

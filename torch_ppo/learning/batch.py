@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,25 @@ from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.task import Observation
 
-Stored = Tensor | PolicyParams | None  # by name, as what is compiled does not make types
+Field = Tensor | dict[str, Tensor] | PolicyParams | None  # by name, as what is compiled does not make types
+
+
+def map_tensors(function: Callable[..., Tensor], field: Field, *others: Field) -> Field:
+    """`function` of each tensor of a field of a batch, and of those of others in its place; None where one is missing."""
+    if field is None or any(other is None for other in others):
+        return None
+    if isinstance(field, dict):
+        return {key: function(x, *(other[key] for other in others)) for key, x in field.items()}
+    if isinstance(field, tuple):
+        return tuple(function(*each) for each in zip(field, *others, strict=True))
+    return function(field, *others)
+
+
+def tensors_of(field: Field) -> list[Tensor]:
+    """The tensors of a field of a batch."""
+    found: list[Tensor] = []
+    map_tensors(found.append, field)
+    return found
 
 
 @dataclass(frozen=True)
@@ -79,15 +98,8 @@ class Batch:
     def each_step(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `function` applied to every `(T, S, ...)` tensor; the bootstrap observation stays."""
 
-        def apply(value: object) -> object:
-            if isinstance(value, dict):
-                return {name: function(x) for name, x in value.items()}
-            if isinstance(value, tuple):
-                return tuple(map(function, value))
-            return None if value is None else function(value)
-
         steps = (field.name for field in dataclasses.fields(self) if field.name != "bootstrap_observation")
-        return dataclasses.replace(self, **{name: apply(getattr(self, name)) for name in steps})
+        return dataclasses.replace(self, **{name: map_tensors(function, getattr(self, name)) for name in steps})
 
     def steps(self) -> list[Tensor]:
         """All `(T, S, ...)` tensors."""
@@ -105,43 +117,30 @@ class Batch:
 
         for field in dataclasses.fields(self):
             axis = 0 if field.name == "bootstrap_observation" else 1
-            target, source = getattr(self, field.name), getattr(record, field.name)
-            if isinstance(target, dict):
-                for name, x in target.items():
-                    copy(x, source[name], axis)
-            elif isinstance(target, tuple):
-                for x, y in zip(target, source, strict=True):
-                    copy(x, y, axis)
-            elif target is not None and source is not None:
-                copy(target, source, axis)
+            map_tensors(partial(copy, axis=axis), getattr(self, field.name), getattr(record, field.name))
 
     def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""
 
-        def take(x: Stored) -> Stored:
-            if isinstance(x, tuple):
-                return tuple(map(take, x))
-            return None if x is None else x.index_select(1, sequences)  # (T, B, ...)
+        def take(x: Tensor) -> Tensor:
+            return x.index_select(1, sequences)  # (T, B, ...)
 
         return (
-            {key: take(x) for key, x in self.observation.items()},
-            {key: x.index_select(0, sequences) for key, x in self.bootstrap_observation.items()},
-            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
+            map_tensors(take, self.observation),
+            map_tensors(lambda x: x.index_select(0, sequences), self.bootstrap_observation),
+            self._loss_inputs(take),
         )
 
     def minibatch_of_transitions(self, transitions: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation and loss inputs of single steps, int64 `(n,)`, each step * S + sequence; nothing to bootstrap."""
 
-        def take(x: Stored) -> Stored:
-            if isinstance(x, tuple):
-                return tuple(map(take, x))
-            return None if x is None else x.flatten(0, 1).index_select(0, transitions)  # (n, ...)
+        def take(x: Tensor) -> Tensor:
+            return x.flatten(0, 1).index_select(0, transitions)  # (n, ...)
 
-        return (
-            {key: take(x) for key, x in self.observation.items()},
-            {},
-            LossInputs(*(take(getattr(self, field)) for field in LossInputs._fields)),
-        )
+        return map_tensors(take, self.observation), {}, self._loss_inputs(take)
+
+    def _loss_inputs(self, take: Callable[[Tensor], Tensor]) -> LossInputs:
+        return LossInputs(*(map_tensors(take, getattr(self, field)) for field in LossInputs._fields))
 
 
 def allocate_batch(config: Config, env: Environment, agent: Agent, num_sequences: int | None = None) -> Batch:

@@ -5,7 +5,7 @@ import torch
 from torch_ppo.formulas import losses
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.agent import Agent
-from torch_ppo.learning.batch import Batch
+from torch_ppo.learning.batch import Batch, tensors_of
 from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.host import host_can_ask
@@ -48,10 +48,9 @@ def replace_broken_sequences(batch: Batch) -> None:
     source = torch.empty_like(order)
     source[order] = torch.where(place < num_sound, order, order[place % num_sound.clamp(min=1)])
     for name in LEARNED_FROM:
-        found, axis = getattr(batch, name), 0 if name == "bootstrap_observation" else 1
-        for tensor in found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else [found]:
-            if tensor is not None:
-                tensor.copy_(tensor.index_select(axis, source))
+        axis = 0 if name == "bootstrap_observation" else 1
+        for tensor in tensors_of(getattr(batch, name)):
+            tensor.copy_(tensor.index_select(axis, source))
 
 
 class Preparation:

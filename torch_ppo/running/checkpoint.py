@@ -230,7 +230,10 @@ def config_of(checkpoint: dict[str, object]) -> Config:
 
 
 def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
-    """The agent alone, on the CPU; needs no task or simulator. CheckpointError if it does not fit its configuration."""
+    """The agent alone, on the CPU, to act; needs no task or simulator.
+
+    CheckpointError if it does not fit its configuration, or would act on numbers that are none.
+    """
     config = config_of(checkpoint)
     try:
         agent = make_agent(
@@ -243,6 +246,12 @@ def agent_from_checkpoint(checkpoint: dict[str, object]) -> Agent:
     if misfit:
         raise CheckpointError(f"the checkpoint's networks are not those of its configuration: {misfit}")
     agent.load_state_dict(checkpoint["agent"])
+    for name, tensor in agent.state_dict().items():
+        if name.startswith(("policy.", "normalizer.")) and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"the checkpoint cannot act: its {name} has inf or NaN in it, as after a training that went astray; "
+                "python -m torch_ppo.doctor RUN_FOLDER says why, and an earlier checkpoint may be sound"
+            )
     return agent.eval()
 
 

@@ -1,10 +1,10 @@
 """Policies that come with the package: one exported file per task, named by it; docs/pretrained.md has their numbers."""
 
-import difflib
 from pathlib import Path
 
 import torch_ppo
 from torch_ppo.envs import ENVS, canonical_name
+from torch_ppo.errors import did_you_mean
 from torch_ppo.exporting import safetensors_file
 from torch_ppo.exporting.errors import ExportError
 
@@ -22,8 +22,11 @@ def find_policy(path: Path) -> Path:
     ExportError for a task that there is none for, and for a name that is nearly one of those.
     """
     name = canonical_name(str(path))
-    if not path.exists() and name not in ENVS and (close := difflib.get_close_matches(name, pretrained_tasks(), n=1)):
-        raise ExportError(f"there is no run folder, checkpoint or task {path}; did you mean {close[0]!r}?")
+    if not path.exists() and name not in ENVS and name.isidentifier():  # else a path
+        hint = did_you_mean(name, pretrained_tasks()).replace("known", "those are")
+        raise ExportError(
+            f"there is no run folder or checkpoint {path}, and no task that a policy comes along for{hint}"
+        )
     if name not in ENVS or path.exists():
         return path
     if name not in pretrained_tasks():

@@ -25,6 +25,8 @@ from torch_ppo.settings.spellings import respell
 
 log = logging.getLogger(__name__)
 
+FEWEST_ENVS_ON_GPU = 512
+
 
 def default_config(env: str, *, cuda: bool | None = None) -> tuple[str, str]:
     """The configuration for a task on this machine, and why, for the first line of output.
@@ -37,9 +39,9 @@ def default_config(env: str, *, cuda: bool | None = None) -> tuple[str, str]:
     return env, "the task's own"
 
 
-def is_for_gpu(name: str) -> bool:
-    """Whether a shipped configuration is meant for a GPU: all are that are not called _cpu."""
-    return name in (*config_names(), *preset_names()) and not name.endswith("_cpu")
+def is_for_gpu(name: str, num_envs: int) -> bool:
+    """Whether a shipped configuration is meant for a GPU: it steps more envs at once than a few cores are quick with."""
+    return name in (*config_names(), *preset_names()) and num_envs >= FEWEST_ENVS_ON_GPU
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
@@ -94,7 +96,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
     if name is None:
         return arguments, why
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
-    meant = ", meant for a GPU" if on_cpu and is_for_gpu(name) else ""
+    meant = ", meant for a GPU" if on_cpu and is_for_gpu(name, values.get("num_envs", 1)) else ""
     return arguments, f"{Path(name).stem} ({why}{meant})"
 
 

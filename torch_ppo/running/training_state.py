@@ -31,6 +31,7 @@ from torch_ppo.running.late_numbers import LateNumbers
 from torch_ppo.running.memory_needed import check_memory
 from torch_ppo.running.phase_clock import PhaseClock
 from torch_ppo.running.resolved import resolve_config, with_distribution
+from torch_ppo.running.threads import worthwhile_threads
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.copies import clone, copy_into
 from torch_ppo.simulation.task import Task
@@ -114,6 +115,8 @@ class TrainingState:
             generator=self.generators["init"],
             network_factory=network_factory,
         ).to(self.device)
+        if config.torch_threads is None and self.device.type == "cpu":
+            torch.set_num_threads(worthwhile_threads(self.agent, share))
         set_precision(self.agent, config.matmul_precision, config.bf16)
         self.batch = allocate_batch(share, self.env, self.agent)
         self.noise = GeneratorNoise(self.generators["train"])

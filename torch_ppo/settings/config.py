@@ -254,7 +254,8 @@ class Config:
     """The same seed gives the same bits on the same machine, on CUDA as well (not run yet), where it is slower. What that
     means for the task is said at the start."""
     torch_threads: int | None = None
-    """CPU threads of PyTorch; None leaves its choice. For small networks 1 is as fast and bears other programs better."""
+    """CPU threads of PyTorch. None takes one for every 2 GFLOP of an SGD step, so 1 for small networks, and at most as many as
+    PyTorch has."""
     on_disk_error: Literal["stop", "continue"] = "stop"
     """A file of the run that cannot be written (disk full, folder gone) ends the run, or is said once and tried again at
     the next report."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.settings.checks import check_type
 from torch_ppo.settings.config import Config
+from torch_ppo.settings.spellings import THEIRS
 
 
 def config_names() -> list[str]:
@@ -53,7 +54,8 @@ def read_config(name_or_path: str) -> dict[str, object]:
     known = typing.get_type_hints(Config)
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(f"unknown key {key!r} in {name_or_path}{did_you_mean(key, known)}")
+            hint = f"; it is {THEIRS[key]} here" if key in THEIRS else did_you_mean(key, known)
+            raise ConfigError(f"unknown key {key!r} in {name_or_path}{hint}")
         check_type(key, value, known[key])
     place, colon, attribute = values.get("env", "").rpartition(":")
     if place.endswith(".py"):  # else the name of a task or a module

@@ -36,6 +36,31 @@ ELSEWHERE = {
     "use-tb": "files for TensorBoard are always written; leave it out",
     "use-wandb": "--tracker wandb does that; else leave it out",
 }
+# Other libraries' words for settings of ours. Some are in other units (docs/dialects.md), so they are told and not taken.
+THEIRS = {
+    "clip_coef": "clipping_epsilon",
+    "clip_param": "clipping_epsilon",
+    "clip_range": "clipping_epsilon",
+    "e_clip": "clipping_epsilon",
+    "ent_coef": "entropy_cost",
+    "entropy_coef": "entropy_cost",
+    "gamma": "discounting",
+    "horizon_length": "unroll_length",
+    "lam": "gae_lambda",
+    "learning_epochs": "num_updates_per_batch",
+    "lr": "learning_rate",
+    "mini_epochs": "num_updates_per_batch",
+    "n_envs": "num_envs",
+    "n_epochs": "num_updates_per_batch",
+    "n_steps": "unroll_length",
+    "num_learning_epochs": "num_updates_per_batch",
+    "num_steps": "unroll_length",
+    "num_steps_per_env": "unroll_length",
+    "tau": "gae_lambda",
+    "total_timesteps": "num_timesteps",
+    "update_epochs": "num_updates_per_batch",
+    "vf_coef": "vf_loss_coefficient",
+}
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 HELP = ("-h", "--help")
 
@@ -104,7 +129,8 @@ def known(name: str, kinds: Mapping[str, object], program: str, elsewhere: Mappi
     for spelled in (name, positive):
         if spelled in elsewhere:
             raise ConfigError(f"there is no --{name} here: {elsewhere[spelled].format(play=called('play'))}")
-    hint = did_you_mean(f"--{name}", [f"--{each}" for each in kinds])
+    ours = THEIRS.get(name.replace("-", "_"), "").replace("_", "-")
+    hint = f"; it is --{ours} here" if ours in kinds else did_you_mean(f"--{name}", [f"--{each}" for each in kinds])
     if hint.startswith("; known"):  # all of them would be no help
         hint = f"; {called(program)} --help has them all"
     raise ConfigError(f"there is no option --{name}{hint}")

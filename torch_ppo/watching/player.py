@@ -72,7 +72,7 @@ def make_player(arguments: PlayArguments) -> Played:
     if not 0 <= arguments.seed < 2**63:
         raise PlayError(f"--seed is {arguments.seed}, but must be 0 or greater, and less than 2**63")
     generator = torch.Generator().manual_seed(arguments.seed)
-    if arguments.run is not None:
+    if arguments.run is not None and not arguments.follow:
         arguments = dataclasses.replace(arguments, run=find_played(arguments.run))
     _check_what_is_played(arguments)
     policy = config = None
