@@ -232,7 +232,8 @@ def test_program(trained, monkeypatch, capsys):
         program.main()
     said = capsys.readouterr().err
     assert (
-        said.startswith("error: there is no run folder or checkpoint nowhere, and no task") and "ant, biped_joystick, cartpole" in said
+        said.startswith("error: there is no run folder or checkpoint nowhere, and no task")
+        and "ant, biped_joystick, cartpole" in said
     )
 
 
