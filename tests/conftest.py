@@ -1,11 +1,18 @@
 """Fixtures of all tests."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import mujoco
 import pytest
 import torch
 from torch import Tensor
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: a core each, but each takes a GB of memory."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
 
 
 @pytest.fixture(autouse=True, scope="session")

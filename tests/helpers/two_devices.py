@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from tests.helpers.golden_data import RecordedNoise
 from tests.helpers.toy import ToyTask
+from torch_ppo.environments.finding import source_of
 from torch_ppo.formulas.running_statistics import RunningStatistics
 from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.learning.train_step import training_step
@@ -35,9 +36,10 @@ TINY = {
 }
 
 
-def make_state(devices: Devices = ALONE, **settings: object) -> TrainingState:
-    """A tiny training of the toy."""
-    return TrainingState(Config(**{**TINY, **settings}), ToyTask(), devices=devices)
+def make_state(devices: Devices = ALONE, environment: str | None = None, **settings: object) -> TrainingState:
+    """A tiny training of an environment, by default the toy."""
+    source = ToyTask() if environment is None else source_of(environment)
+    return TrainingState(Config(**{**TINY, **settings}), source, devices=devices)
 
 
 def in_process(rank: int, count: int, folder: Path, work: Callable[[Devices], object], arguments: dict) -> None:

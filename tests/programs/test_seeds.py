@@ -55,6 +55,7 @@ def test_two_variants_one_of_which_fails(tmp_path):
         assert refused.returncode == 2 and words in refused.stderr and "--out names another" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_kill_at_either_end_is_gone_over(tmp_path):
     """Before the first checkpoint, even before config.toml, or with a torn history: the same command finishes."""
     out = tmp_path / "out" / "default"
@@ -139,6 +140,7 @@ for task in range(int(re.search(r"--array=0-(\\d+)", script)[1]) + 1):
 """
 
 
+@pytest.mark.slow
 def test_through_submitit_as_an_array_of_slurm(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sbatch").write_text(SBATCH.format(python=sys.executable))

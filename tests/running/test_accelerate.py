@@ -204,7 +204,7 @@ COMPILED = {
         },
     ),
 }
-QUICK = ("plain", "C MuJoCo", "adaptive", "all stored")
+QUICK = ("plain", "C MuJoCo")
 
 
 @NEEDS_COMPILER

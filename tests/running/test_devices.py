@@ -46,9 +46,16 @@ def test_alone_nothing_is_exchanged():
 # Learning
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_networks_agree_and_envs_differ(tmp_path, count):
-    """With everything on that follows a number of the batch."""
+CHOOSING = str(Path(__file__).parents[1] / "helpers" / "choosing.py") + ":make_env"
+
+
+@pytest.mark.parametrize(
+    ("count", "environment"),
+    [(2, {}), (2, {"environment": CHOOSING, "episode_length": 8}), pytest.param(4, {}, marks=pytest.mark.slow)],
+    ids=["toy", "discrete", "four"],
+)
+def test_networks_agree_and_envs_differ(tmp_path, count, environment):
+    """With everything on that follows a number of the batch; with discrete actions, too."""
     settings = {
         "learning_rate_schedule": "ADAPTIVE_KL",
         "desired_kl": 1e-3,
@@ -57,7 +64,7 @@ def test_networks_agree_and_envs_differ(tmp_path, count):
         "normalizer_clip": 5.0,
         "max_grad_norm": 0.5,
     }
-    first, *others = together(tmp_path, count, train_some, training_steps=3, **settings)
+    first, *others = together(tmp_path, count, train_some, training_steps=3, **environment, **settings)
     for other in others:
         for ours, theirs in zip(first, other, strict=True):
             for name in ("learning_rate", "metrics"):
@@ -340,8 +347,9 @@ def test_asked_to_stop_at_the_launcher_they_save_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("victim", "arguments"),
-    [(0, ()), pytest.param(1, ("--run-dir", "runs/mine"), marks=pytest.mark.slow)],
+    [(0, ()), (1, ("--run-dir", "runs/mine"))],
 )
+@pytest.mark.slow
 def test_after_a_restart_the_run_goes_on_by_itself(tmp_path, victim, arguments):
     process = start(tmp_path, *SETTINGS, "--num-timesteps", 48_000, "--num-evals", 31, *arguments, max_restarts=1)
     for _ in range(600):

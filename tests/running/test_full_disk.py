@@ -45,6 +45,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_with_one_line_and_goes_on_where_there_is_space(small_disk, tmp_path):
     status, _, errors = train(*TINY, "--num-timesteps", 6400, "--num-evals", 21, "--run-dir", "disk/run", cwd=tmp_path)
     assert status == 2 and errors.count("\n") == 1, errors

@@ -42,7 +42,7 @@ def names(folder):
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("num_chains", "seed"), [(10, 0), pytest.param(50, 1, marks=pytest.mark.slow)], ids=["ten", "fifty"]
+    ("num_chains", "seed"), [(4, 0), pytest.param(50, 1, marks=pytest.mark.slow)], ids=["four", "fifty"]
 )
 def test_killed_runs_end_the_same(tmp_path, differences, num_chains, seed):
     command = [sys.executable, "-m", "tests.helpers.kill_chains", str(tmp_path), str(num_chains), str(seed)]

@@ -190,7 +190,14 @@ def test_default_run_folder(program, tmp_path):
 # Stopping and resuming
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_signal_saves_and_resuming_ends_the_same(finished, program, tmp_path, differences, number, status):
     """Stopped by a signal after the first training steps, between two evaluations; then resumed to the end."""
     process = subprocess.Popen(

@@ -99,7 +99,6 @@ QUICK = (
     "cartpole-quantiles",
     "cartpole-normal",
     "quadruped_joystick-plain",
-    "quadruped_joystick-late",
     "cartpole_balance_vision-plain",
     "reacher_vision-late",
 )

@@ -461,7 +461,7 @@ def test_a_run_goes_on_exactly_and_from_before_there_were_episodes_models(differ
     assert differences(clone(live["models"]), drawn) == []
 
 
-@pytest.mark.parametrize("auto_reset", ["cached", "fresh"])
+@pytest.mark.parametrize("auto_reset", [pytest.param("cached", marks=pytest.mark.slow), "fresh"])
 def test_replayed_training_is_the_same_bit_for_bit(auto_reset, differences):
     """On graphs as CUDA's, played on the CPU."""
 
