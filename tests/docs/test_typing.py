@@ -61,6 +61,7 @@ def assert_only_what_is_wrong(files, found):
     assert len(files) >= 4 and set(found) == lines, found
 
 
+@pytest.mark.slow  # half a minute; pyright's takes five seconds
 @checker("mypy")
 def test_mypy(snippets):
     # Of torch_ppo the types are used, and nothing in it is reported.

@@ -212,6 +212,7 @@ def test_a_vector_env_that_restarts_a_step_late_is_refused():
         torch_ppo.train(vector, run_evals=False, **SMALL)
 
 
+@pytest.mark.slow
 def test_processes_leave_signals_to_their_parent(tmp_path):
     """Ctrl-C reaches all of a terminal's processes; the run still ends after its training step, with a checkpoint."""
     (tmp_path / "small.toml").write_text(

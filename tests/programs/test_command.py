@@ -107,7 +107,12 @@ def test_usage_names_the_program_as_it_was_called(program, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", ["tasks ant", "train --help", "play --help", "dialects --help", "--help", "--version"]
+    "words",
+    [
+        "tasks ant",
+        "train --help",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("play --help", "dialects --help", "--help", "--version")),
+    ],
 )
 def test_a_reader_that_leaves_gets_no_traceback(words):
     read, write = os.pipe()

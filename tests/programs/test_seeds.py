@@ -30,6 +30,7 @@ def seeds(*arguments, cwd):
     return subprocess.run(command, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_variants_one_of_which_fails(tmp_path):
     arguments = ("--seeds", "0", "--vary", "learning_rate=1e30", "--out", str(tmp_path / "out"))
     first = seeds(*arguments, cwd=tmp_path)
@@ -110,6 +111,7 @@ def test_asked_to_stop_every_run_saves_and_no_other_begins(tmp_path):
     assert not logs[2].exists()
 
 
+@pytest.mark.slow
 def test_through_submitit_on_this_machine(tmp_path):
     process = start("--seeds", "0", "--vary", "learning_rate=1e30", *LOCAL, cwd=tmp_path)
     output = said(process)

@@ -204,7 +204,7 @@ COMPILED = {
         },
     ),
 }
-QUICK = ("plain", "C MuJoCo")
+QUICK = ("plain",)
 
 
 @NEEDS_COMPILER

@@ -123,7 +123,7 @@ def test_halves_of_the_minibatches_make_the_whole(tmp_path, mode):
     assert (expected["flat"] - whole.learner.flat).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("mode", ["welford", "ema"])
+@pytest.mark.parametrize("mode", ["welford", pytest.param("ema", marks=pytest.mark.slow)])
 def test_statistics_are_those_of_all(tmp_path, mode):
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(64, 3, generator=generator) * 3 + 1 for _ in range(4)]
@@ -258,6 +258,7 @@ def test_resumed_on_two_devices_it_is_the_same_run(uninterrupted, tmp_path, diff
     assert [path for path in differences(*parts) if "eval" not in path] == []
 
 
+@pytest.mark.slow
 def test_resumed_on_one_device_it_says_what_changes(uninterrupted, tmp_path):
     """Networks, optimizer and counters go on; episodes begin anew."""
     import shutil
@@ -269,6 +270,7 @@ def test_resumed_on_one_device_it_says_what_changes(uninterrupted, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["env_steps"] == 3200
 
 
+@pytest.mark.slow
 def test_no_more_devices_than_allowed(tmp_path):
     status, output = run(tmp_path, *SETTINGS, "--num-timesteps", 400, "--run-dir", "run", "--max-devices-per-host", 1)
     assert status == 0, output
@@ -332,6 +334,7 @@ def test_a_device_that_dies_or_stalls_stops_the_others(tmp_path, victim, number)
     assert saved["env_steps"] > 0
 
 
+@pytest.mark.slow
 def test_asked_to_stop_at_the_launcher_they_save_once(tmp_path):
     process, devices = running(tmp_path)
     for worker in devices:  # as a terminal does, to all of its processes

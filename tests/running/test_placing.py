@@ -110,6 +110,7 @@ def test_a_gpu_for_each_job_unless_gpus_are_asked_for_otherwise(tmp_path):
     assert parameters("timeout_min=7")["timeout_min"] == 7
 
 
+@pytest.mark.slow
 def test_a_job_that_must_leave_saves_and_goes_on(tmp_path):
     """As submitit does it: a handler of SIGUSR2 calls `checkpoint`, and what that returns is called elsewhere."""
     options = "--config cartpole_cpu --num-envs 8 --batch-size 8 --num-minibatches 2 --episode-length 20 --device cpu"

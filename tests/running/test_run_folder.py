@@ -446,7 +446,9 @@ def test_tensorboard_has_what_can_change_and_the_configuration(train):
 # Output and signals
 
 
-@pytest.mark.parametrize("shell", ["| head -1", ">&-", ">&- 2>&- <&-", "> /dev/full"])
+@pytest.mark.parametrize(
+    "shell", ["| head -1", *(pytest.param(x, marks=pytest.mark.slow) for x in (">&-", ">&- 2>&- <&-", "> /dev/full"))]
+)
 def test_lost_output_does_not_cost_the_run(tmp_path, shell):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     command = f"set -o pipefail; {sys.executable} -m torch_ppo.train {' '.join(TINY)} --run-dir run {shell}"

@@ -320,7 +320,7 @@ def compiled_with(field, value):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("when", ["for good", "episode"])
+@pytest.mark.parametrize("when", [pytest.param("for good", marks=pytest.mark.slow), "episode"])
 @pytest.mark.parametrize("field", sorted(SEEN | {"cam_pos", "geom_size"}))
 def test_what_worlds_have_of_their_own_is_seen(engine, when, field):
     """Each world as a model that has its values for all, at the place where it is."""
