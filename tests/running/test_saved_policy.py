@@ -83,3 +83,15 @@ def test_what_would_act_on_no_numbers_is_refused(run, part, number):
     save_checkpoint(saved, file)
     with pytest.raises(torch_ppo.UserError, match=f"its {found} has inf or NaN in it"):
         torch_ppo.load_policy(folder)
+
+
+def test_the_value_network_may_have_gone_astray(run):
+    """It does not act."""
+    folder, agents = run
+    file = folder / "checkpoints" / "best.pt"
+    saved = load_checkpoint(file)
+    for name, x in saved["agent"].items():
+        if name.startswith("value."):
+            x.fill_(float("nan"))
+    save_checkpoint(saved, file)
+    assert torch_ppo.load_policy(folder)(torch.zeros(1, 5)).isfinite().all()
