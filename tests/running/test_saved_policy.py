@@ -87,7 +87,7 @@ def test_what_would_act_on_no_numbers_is_refused(run, part, number):
 
 def test_the_value_network_may_have_gone_astray(run):
     """It does not act."""
-    folder, agents = run
+    folder, _ = run
     file = folder / "checkpoints" / "best.pt"
     saved = load_checkpoint(file)
     for name, x in saved["agent"].items():
