@@ -5,6 +5,7 @@ import torch
 
 import torch_ppo
 from tests.helpers.making import make
+from torch_ppo.settings.files import read_config
 
 pytest.importorskip("mjlab")
 pytestmark = pytest.mark.filterwarnings("default")
@@ -37,9 +38,12 @@ def test_a_short_training():
 
 @pytest.mark.slow
 def test_it_is_learned():
-    """With mjlab's own settings for rsl_rl, but fewer envs."""
-    reports = []
-    settings = torch_ppo.environments.finding.source_of(TASK).settings(128)
-    settings |= {"num_eval_envs": 16, "num_evals": 2, "device": "cpu", "torch_threads": 1}
-    torch_ppo.train(TASK, 400_000, progress_fn=lambda step, m: reports.append(m["eval/episode_reward"]), **settings)
-    assert reports[-1] > 2 * reports[0]
+    """With the settings of our own cart-pole on a CPU: 10.8 untrained, 27 after 204,800 env steps, a minute and a half."""
+    ours = read_config("cartpole_cpu")
+    alone = "env num_timesteps episode_length auto_reset random_episode_phase num_resets_per_eval action_repeat".split()
+    settings = {name: value for name, value in ours.items() if name not in alone}
+    settings |= {name: SMALL[name] for name in ("device", "policy_obs_key", "value_obs_key")}
+    rewards = []
+    progress = lambda step, metrics: rewards.append(metrics["eval/episode_reward"])
+    torch_ppo.train(TASK, 204_800, progress_fn=progress, **{**settings, "num_eval_envs": 16, "num_evals": 2})
+    assert rewards[-1] > 2 * rewards[0]
