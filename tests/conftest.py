@@ -1,6 +1,5 @@
 """Fixtures of all tests."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import mujoco
@@ -8,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from torch_ppo.simulation.mujoco_engine import available_cores
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: a core each, but each takes a GB of memory."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    return min(available_cores(), 8)
 
 
 @pytest.fixture(autouse=True, scope="session")

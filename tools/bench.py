@@ -35,7 +35,7 @@ from torch_ppo.envs import make_task
 from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.train_step import learn, training_step
-from torch_ppo.running.accelerate import keep_freed_memory
+from torch_ppo.running.accelerate import keep_freed_memory, torch_left_as_it_was
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
@@ -285,7 +285,8 @@ def main() -> None:
     for name in arguments.config:
         for num_envs in arguments.num_envs or (None,):
             config = sized_config(name, num_envs, settings)
-            result = {"config": name, **measure_config(config, arguments)}
+            with torch_left_as_it_was():  # the next one's threads are its own
+                result = {"config": name, **measure_config(config, arguments)}
             if arguments.startup:
                 result["startup_seconds"] = startup_seconds(config)
             results["results"].append(result)

@@ -60,10 +60,12 @@ def busy(number: int) -> Iterator[None]:
     for process in processes:
         process.start()
     time.sleep(1.0)  # until they are up
-    yield
-    for process in processes:
-        process.kill()
-        process.join()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def rate(state: TrainingState, seconds: float) -> float:
@@ -76,7 +78,7 @@ def rate(state: TrainingState, seconds: float) -> float:
 
 
 def measure(arguments: BusyArguments, threads: int) -> dict[str, object]:
-    """Rates of both, and their ratio, in one process of its own settings."""
+    """Rates of both, and the median of their ratios."""
     settings = tomllib.loads("\n".join(arguments.set))
     config = load_config(arguments.config, run_evals=False, torch_threads=threads, **settings)
     state = TrainingState(config, make_task(config.env))

@@ -152,3 +152,30 @@ def test_of_a_stochastic_export_the_action_without_noise_is_compared(tmp_path):
     _, imported = read(path, None, Given({}))
     again = agent_of(imported, Config(env="cartpole", num_timesteps=1, **imported.settings))
     assert check_agent(again, imported) < 1e-5
+
+
+def damaged(contract):
+    """Contracts in which one part, or a part of a part, is missing or of another kind."""
+    for name, value in contract.items():
+        for other in (None, [], {}, "x", 3.5):
+            yield f"{name} = {other!r}", {**contract, name: other}
+        for part in value if isinstance(value, dict) else ():
+            yield f"without {name}.{part}", {**contract, name: {key: x for key, x in value.items() if key != part}}
+            for other in (None, [], {}, "x", 3.5):
+                yield f"{name}.{part} = {other!r}", {**contract, name: {**value, part: other}}
+
+
+def test_whatever_part_is_damaged_it_is_read_or_refused_in_words(tmp_path):
+    agent, config = trained("clip")
+    path, surprises, refused = tmp_path / "p.safetensors", [], 0
+    policy = deployed(agent)
+    for what, contract in damaged(make_contract(agent, policy, Known(config))):
+        path.write_bytes(safetensors_file.to_bytes(policy, contract))
+        for reader in (load_policy, lambda path: read(path, None, Given({}))):
+            try:
+                reader(path)
+            except UserError as error:
+                refused += "\n" not in str(error)
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                surprises.append(f"{what}: {type(error).__name__}: {error}")
+    assert not surprises and refused > 100, "\n".join(surprises)

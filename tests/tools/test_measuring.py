@@ -30,7 +30,6 @@ def test_bench(monkeypatch, capsys, tmp_path, gae_per):
     (result,) = read(file)["results"]
     rates = {name: rate["median"] for name, rate in result["env_steps_per_second"].items()}
     assert rates.keys() == {"physics", "collect", "update", "training"} and min(rates.values()) > 0
-    # Of the smallest possible minibatch of cart-pole: 5 numbers seen, action, loc and scale, log_prob, reward and two ends.
     assert result["megabytes_per_sgd_step"] > 0 and result["gflop_per_sgd_step"] > 0
 
 

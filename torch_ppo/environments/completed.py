@@ -43,7 +43,8 @@ def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
     if found is None:
         return None
     try:
-        choices = tuple(operator.index(n) for n in found if not isinstance(n, bool))
+        given = tuple(found)
+        choices = () if any(isinstance(n, bool) for n in given) else tuple(map(operator.index, given))
     except TypeError:
         choices = ()
     if len(choices) != env.action_dim or min(choices) < 1:

@@ -26,16 +26,18 @@ Contract = dict[str, Any]
 Plain = dict[str, list]
 
 KIND = "torch_ppo policy"
-# What readers ask for, and of which parts; what is not known is there as None.
+# What readers ask for, and its types; what is not known is there as None.
 NEEDED = {
-    "output": ("name",),
-    "observation": ("size", "key", "history"),
-    "action": ("size", "deterministic", "actuators"),
-    "action_repeat": (),
-    "trained_with_action_delay": (),
-    "task": ("name", "episode_length"),
-    "origin": (),
+    "output": {"name": str},
+    "observation": {"size": int, "key": str | None, "history": int, "std": list},
+    "action": {"size": int, "deterministic": bool, "actuators": list | None, "discrete": {"choices": list}},
+    "action_repeat": int,
+    "control_dt": float | int | None,
+    "trained_with_action_delay": int | list | tuple,  # JSON has lists
+    "task": {"name": str | None, "episode_length": int | None},
+    "origin": {"env_steps": int},
 }
+OPTIONAL = ("action.discrete", "origin.env_steps")  # older files do not have them
 ORIGIN = ("run", "checkpoint", "env_steps", "evaluation_reward")
 FORMAT = 1
 CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files
@@ -263,18 +265,21 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
         raise ExportError(f"{path} is no policy of torch_ppo")
     if contract.get("format") != FORMAT:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
-    if missing := list(_lacking(contract)):
+    if missing := list(_lacking(contract, NEEDED)):
         raise ExportError(f"{path} has a contract without {', '.join(missing)}: it is damaged; export its run again")
     return contract
 
 
-def _lacking(contract: Contract) -> Iterator[str]:
-    """What readers need and a contract does not have: "origin", or "action.size"."""
-    for name, parts in NEEDED.items():
-        if name not in contract or (parts and not isinstance(contract[name], dict)):
-            yield name
-        else:
-            yield from (f"{name}.{part}" for part in parts if part not in contract[name])
+def _lacking(found: Contract, kinds: dict[str, Any], where: str = "") -> Iterator[str]:
+    """What readers need and a contract does not have, or as something else: "origin", or "action.size"."""
+    for name, kind in kinds.items():
+        nested = isinstance(kind, dict)
+        if where + name in OPTIONAL and found.get(name) is None:
+            continue
+        if name not in found or not isinstance(found[name], dict if nested else kind):
+            yield where + name
+        elif nested:
+            yield from _lacking(found[name], kind, f"{where}{name}.")
 
 
 def contract_text(contract: Contract) -> str:

@@ -19,11 +19,11 @@ def pretrained_tasks() -> list[str]:
 def find_policy(path: Path) -> Path:
     """What a path means: itself, or for the name of a task, where no file is called so, the policy that comes along.
 
-    ExportError for a task that there is none for, and for a name that is nearly one of those.
+    ExportError for a task that there is none for, and for a name that is neither a task nor there as a file.
     """
     name = canonical_name(str(path))
     if not path.exists() and name not in ENVS and name.isidentifier():  # else a path
-        hint = did_you_mean(name, pretrained_tasks()).replace("known", "those are")
+        hint = did_you_mean(name, pretrained_tasks())
         raise ExportError(
             f"there is no run folder or checkpoint {path}, and no task that a policy comes along for{hint}"
         )

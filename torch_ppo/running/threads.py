@@ -5,8 +5,8 @@ import torch
 from torch_ppo.learning.agent import Agent
 from torch_ppo.settings.config import Config
 
-# In an SGD step the threads wait for each other some hundred times, and waking one costs 0.05 to 0.1 ms where cores are virtual.
-# Two were up to six times slower than one below 1 GFLOP, as fast at 1 to 2, and a quarter faster at 8 (docs/performance.md).
+# Threads wait for each other in every operation of an SGD step. Two that sleep were up to six times slower than one below 1 GFLOP,
+# as fast at 1 to 2, and a quarter faster at 8 (docs/performance.md).
 FLOP_PER_THREAD = 2e9
 
 
@@ -20,7 +20,6 @@ def worthwhile_threads(agent: Agent, config: Config) -> int:
     if agent.pixel_keys:
         return most
     parameters = sum(x.numel() for x in agent.parameters())
-    flop = (
-        6 * parameters * config.transitions_per_minibatch
-    )  # a product and a sum each: forward, and backward two of them
+    # A product and a sum each, once forward and twice backward.
+    flop = 6 * parameters * config.transitions_per_minibatch
     return min(most, max(1, int(flop / FLOP_PER_THREAD)))
