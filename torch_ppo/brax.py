@@ -28,9 +28,9 @@ from torch_ppo.settings.spellings import HELP
 class ExportArguments:
     """Write a run's networks and normalizer as a checkpoint of Brax's PPO."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or a checkpoint file."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder of checkpoints; the new one in it is named by its env steps, as Brax's are."""
     checkpoint: str | None = None
     """Which checkpoint of the run folder: best (by default), last, or the env steps of one."""

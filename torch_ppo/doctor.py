@@ -41,7 +41,7 @@ class DoctorError(UserError):
 class DoctorArguments:
     """Explain runs: what their numbers say, what that means, what to change."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS ...")]
     """Run folders, or folders of TensorBoard files of another trainer."""
 
 

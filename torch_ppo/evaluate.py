@@ -177,7 +177,7 @@ def _with_contract(
 class EvaluateArguments:
     """Play whole episodes with a policy, and print how they went."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, checkpoint, exported policy, or a task that a policy comes along for, such as walker_walk."""
     env: str | None = None
     """Task; by default the run's."""

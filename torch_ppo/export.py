@@ -253,7 +253,7 @@ def formats_and_outputs(arguments: "ExportArguments", folder: Path) -> list[tupl
 class ExportArguments:
     """Write a run's policy as a file that needs no trainer, checked against the live policy; or show such a file."""
 
-    run: Annotated[Path | None, tyro.conf.Positional] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Run folder, or a checkpoint file."""
     checkpoint: str | None = None
     """Which checkpoint of the run folder: best (by default), last, or the env steps of one."""

@@ -40,10 +40,10 @@ from torch_ppo.settings.files import config_names, read_config
 class ImportArguments:
     """Make a run folder of another trainer's checkpoint, checked against the original's layers."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
     """Brax: a folder of Orbax, or a pickle of save_params. RSL-RL: model_*.pt. SB3: a .zip. CleanRL: a state dict.
     Ours: an exported .safetensors, or the name of a task whose policy comes along."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Run folder to make."""
     trainer: Annotated[Literal["brax", "rsl_rl", "sb3", "cleanrl", "torch_ppo"] | None, tyro.conf.arg(name="from")] = (
         None

@@ -77,7 +77,7 @@ TEXT_WIDTH = 100  # characters of a line under a picture
 class PlotArguments:
     """Draw a run on one page, or the learning curves of several runs."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS ...")]
     """Run folders, or metrics.jsonl files; of another folder all runs below it."""
     output: tuple[Path, ...] = ()
     """Files to write: .png, .svg or .html. By default report.png and report.html in the run's folder, or of several runs

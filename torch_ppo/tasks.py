@@ -43,7 +43,7 @@ class TasksArguments:
     With --new, write the first task of a robot instead.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAMES ...]")] = ()
     """Only these; also one of your own, package.module:Task or file.py:Task."""
     new: Path | None = None
     """MJCF file of a robot: write a task, a configuration for the CPU and a test beside it."""

@@ -63,6 +63,16 @@ def test_mistakes_are_one_line(words, line, monkeypatch, capsys):
     assert said(monkeypatch, capsys, *words.split()) in (line, line.removesuffix(" or None"))
 
 
+@pytest.mark.parametrize(("words", "line"), [pair for pair in GUESSES if "is missing: " in pair[1]])
+def test_help_and_messages_have_the_same_words(words, line, monkeypatch, capsys):
+    """`torch-ppo plot RUNS ...`, there and here."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/torch-ppo", words.split()[0], "--help"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    program, usage = line.split("torch-ppo ")[1].split(";")[0].split(maxsplit=1)
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" {program} [-h] [OPTIONS] {usage}")
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a program is asked for."""

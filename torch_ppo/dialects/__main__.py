@@ -26,7 +26,7 @@ KNOWN = ", ".join(f"{name} ({module.ABOUT})" for name, module in DIALECTS.items(
 class DialectsArguments:
     """Read a configuration in another library's words and print it in ours or in a third one's."""
 
-    file: Annotated[str, tyro.conf.Positional]
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """TOML, JSON, YAML, Python or shell text; FILE:SECTION for one section of it."""
     source: Annotated[str, tyro.conf.arg(name="from", help=f"The file's dialect: ours, {KNOWN}.")] = "ours"
     target: Annotated[str, tyro.conf.arg(name="to", help="The dialect to print: ours, or one of these.")] = "ours"

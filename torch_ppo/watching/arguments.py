@@ -14,7 +14,7 @@ from torch_ppo.errors import ConfigError
 class PlayArguments:
     """Show a policy in its task, in a window or as a video file."""
 
-    run: Annotated[Path | None, tyro.conf.Positional] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Run folder, checkpoint, exported policy, or a task that a policy comes along for; none with --policy."""
     env: str | None = None
     """Task; by default the run's."""
