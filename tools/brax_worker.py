@@ -30,6 +30,21 @@ def save_networks(path: str, params: tuple[object, object, object]) -> None:
     np.savez(path, **arrays)
 
 
+def with_functions(networks: dict[str, object]) -> dict[str, object]:
+    """Options of `make_ppo_networks` with functions instead of their names in JAX."""
+    from jax import nn
+
+    def function(name: str, value: object) -> object:
+        if name == "activation":
+            return getattr(nn, value)
+        if name.endswith("_kernel_init_fn") and value is not None:
+            # Others are called for an initialiser, zeros is one.
+            return (lambda: nn.initializers.zeros) if value == "zeros" else getattr(nn.initializers, value)
+        return value
+
+    return {name: function(name, value) for name, value in networks.items()}
+
+
 def main() -> None:
     """Run as the settings in the first argument say."""
     settings = json.loads(sys.argv[1])
@@ -55,7 +70,7 @@ def main() -> None:
             environment=registry.load(settings["env"], config_overrides=overrides),
             eval_env=registry.load(settings["env"], config_overrides=overrides),
             wrap_env_fn=wrapper.wrap_for_brax_training,
-            network_factory=functools.partial(networks.make_ppo_networks, **settings.get("networks", {})),
+            network_factory=functools.partial(networks.make_ppo_networks, **with_functions(settings["networks"])),
             progress_fn=functools.partial(progress, seed),
             policy_params_fn=functools.partial(policy_params, seed),
             **{**settings["train"], "seed": seed},

@@ -42,13 +42,25 @@ from torch_ppo.running.history import read_curve
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
+from torch_ppo.settings.sections import sections
 
-# What is Brax's by the same name; device settings and what it lacks are left out.
-BRAX_ARGUMENTS = (
-    "num_timesteps num_evals reward_scaling episode_length normalize_observations action_repeat unroll_length "
-    "num_minibatches num_updates_per_batch discounting gae_lambda learning_rate clipping_epsilon entropy_cost num_envs "
-    "batch_size max_grad_norm num_resets_per_eval num_eval_envs deterministic_eval seed run_evals"
+# What is Brax's by the same name, of training and of networks.
+BRAX_TRAIN = (
+    "num_timesteps num_envs episode_length action_repeat learning_rate entropy_cost discounting unroll_length batch_size "
+    "num_minibatches num_updates_per_batch num_resets_per_eval normalize_observations normalize_observations_std_eps "
+    "normalize_observations_mode normalize_until_count reward_scaling clipping_epsilon clipping_epsilon_value gae_lambda "
+    "max_grad_norm normalize_advantage vf_loss_coefficient bootstrap_on_timeout use_distributional_critic desired_kl "
+    "learning_rate_schedule learning_rate_schedule_min_lr learning_rate_schedule_max_lr seed num_evals num_eval_envs "
+    "deterministic_eval run_evals"
 ).split()
+BRAX_NETWORKS = (
+    "policy_hidden_layer_sizes value_hidden_layer_sizes activation policy_obs_key value_obs_key distribution_type "
+    "noise_std_type init_noise_std state_dependent_std mean_clip_scale policy_network_kernel_init_fn "
+    "value_network_kernel_init_fn mean_kernel_init_fn use_distributional_critic num_quantiles"
+).split()
+KERNELS = ("policy_network", "value_network", "mean")
+# Sections of Config that say where a run happens and what is reported of it, not what is learned.
+NOT_LEARNING = ("Evaluation, logging, checkpoints", "Machine")
 
 WARMUP_INTERVALS = 2
 
@@ -85,10 +97,30 @@ def brax_env(arguments: CompareArguments, config: Config) -> str:
     return arguments.brax_env or (name if library == "playground" else "CartpoleBalance")
 
 
+def brax_settings(config: Config) -> tuple[dict[str, object], dict[str, object]]:
+    """What Brax's `train` and `make_ppo_networks` are called with; functions by their names in JAX."""
+    networks = {name: getattr(config, name) for name in BRAX_NETWORKS}
+    for kernel in KERNELS:
+        scale = getattr(config, f"{kernel}_kernel_init_scale")
+        networks[f"{kernel}_kernel_init_kwargs"] = None if scale is None else {"scale": scale}
+    return {name: getattr(config, name) for name in BRAX_TRAIN}, networks
+
+
+def ours_alone(config: Config) -> list[str]:
+    """Settings that Brax lacks, as far as they are not our defaults and matter for what is learned."""
+    given = [name for title, fields in sections() if title not in NOT_LEARNING for name, _, _ in fields]
+    known = {"env", *BRAX_TRAIN, *BRAX_NETWORKS, *(f"{kernel}_kernel_init_scale" for kernel in KERNELS)}
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    return [name for name in given if name not in known and getattr(config, name) != defaults[name]]
+
+
 def start_brax(arguments: CompareArguments, config: Config, impl: str, **settings: object) -> subprocess.Popen:
     """The worker, with pipes to talk to it."""
-    train = {name: getattr(config, name) for name in BRAX_ARGUMENTS}
-    networks = {name: getattr(config, name) for name in ("policy_hidden_layer_sizes", "value_hidden_layer_sizes")}
+    alone = ours_alone(config)
+    if alone:
+        shown = ", ".join(f"{name} = {getattr(config, name)!r}" for name in alone)
+        print(f"of ours alone, Brax has no such settings: {shown}", flush=True)
+    train, networks = brax_settings(config)
     message = {"env": brax_env(arguments, config), "impl": impl, "train": train, "networks": networks, **settings}
     command = [str(arguments.brax_python), str(Path(__file__).with_name("brax_worker.py")), json.dumps(message)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
