@@ -1,5 +1,6 @@
 """The tasks, by name."""
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from torch_ppo.command import called
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.simulation.task import Task
 
@@ -117,8 +119,15 @@ def make_task(name: str) -> Task:
     if ":" in name:
         return _load_task(name)
     if name.endswith(".py"):
-        raise ConfigError(f"env is {name!r}, a file, but must also name the task in it; {name}:MyTask, say, would work")
+        would = " or ".join(f"{name}:{each}" for each in _names_in(Path(name).expanduser()))
+        raise ConfigError(
+            f"env is {name!r}, a file, but must also name the task in it; {would or f'{name}:MyTask, say,'} would work"
+        )
     name = canonical_name(name)
+    if name not in ENVS and name.lower().endswith((".xml", ".mjcf", ".urdf")):
+        raise ConfigError(
+            f"env is {name!r}, a model, but must be a task; {called('tasks')} --new {name} writes a first one for it"
+        )
     if name not in ENVS:
         raise ConfigError(f"there is no env {name!r}{did_you_mean(name, ENVS)}")
     return ENVS[name]()
@@ -134,6 +143,15 @@ def load_named(name: str) -> object:
         hint = did_you_mean(attribute, tasks) if tasks else ", nor any other torch_ppo.Task"
         raise ConfigError(f"env is {name!r}, but {place} has no {attribute or 'task without a name'}{hint}")
     return made
+
+
+def _names_in(path: Path) -> list[str]:
+    """Of a file that is not run for that: its own classes that are derived from others, where it can be read."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.bases and node.name[0] != "_"]
 
 
 def _load_task(name: str) -> Task:

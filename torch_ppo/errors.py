@@ -4,9 +4,11 @@ import contextlib
 import difflib
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 
 
@@ -21,11 +23,46 @@ class ConfigError(UserError):
     """A value that cannot work; the message names it, the rule, and a value that would."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean ...?)" for the nearest known name, else the list of all."""
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """ " (did you mean ...?)" for the nearest known name, else the list of all.
+
+    before:  what stands before every name, such as the dashes of an option; it makes no two names alike
+    """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    return (
+        f"; did you mean {before + close[0]!r}?" if close else f"; known: {', '.join(before + each for each in known)}"
+    )
+
+
+def install(extra: str) -> str:
+    """The command that installs one of our extras, as it works in the current folder."""
+    source = _installed_from()
+    try:
+        here = source is not None and os.path.samefile(source, ".")
+    except OSError:
+        here = False
+    if source is None or here:
+        return f"pip install '.[{extra}]'{'' if here else ' in a checkout of torch_ppo'}"
+    return f"pip install {shlex.quote(f'{source}[{extra}]')}"
+
+
+def _installed_from() -> str | None:
+    """The checkout that runs, or that pip has installed from; None where there is none any more."""
+    import importlib.metadata  # here, for this module is imported before anything is said
+    import json
+    import urllib.parse
+
+    root = Path(__file__).parents[1]
+    if (root / "pyproject.toml").is_file():
+        return str(root)
+    try:
+        origin = json.loads(importlib.metadata.distribution("torch_ppo").read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+    url = urllib.parse.urlsplit(origin.get("url", ""))
+    folder = urllib.parse.unquote(url.path)
+    return folder if url.scheme == "file" and os.path.isfile(os.path.join(folder, "pyproject.toml")) else None
 
 
 FOLDER_IS_GONE = "the current folder has been deleted; cd to one that is there"

@@ -11,12 +11,12 @@ for that since 1.0.
 """
 
 from torch_ppo.envs import ENVS
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 
 try:
     import gymnasium
 except ModuleNotFoundError:
-    raise ConfigError("torch_ppo.gymnasium needs the package gymnasium: pip install '.[gym]'") from None
+    raise ConfigError(f"torch_ppo.gymnasium needs the package gymnasium: {install('gym')}") from None
 
 NAMESPACE = "torch_ppo"
 

@@ -212,6 +212,7 @@ def test_other_engine_and_zero_policy(pictures, tmp_path, monkeypatch, capsys):
         ("run/policy.pt --stochastic", "--stochastic needs a run folder or a checkpoint"),
         ("--policy zero --env pendulum", "there is no env 'pendulum'"),
         ("nowhere", "no run folder or checkpoint nowhere"),
+        ("mine.py:Mine", "mine.py:Mine is a task, not a run folder or checkpoint; --env mine.py:Mine --policy random"),
         (
             "run --env cartpole",
             "best.pt does not fit: it observes state 3, but cartpole gives state 5",

@@ -69,10 +69,12 @@ def test_own_task_from_a_module(own, monkeypatch):
         ("a..b:Mine", "'a..b' is no module"),
         ("/:Mine", "'/' is no module"),
         ("CartpolBalance", "there is no env"),
+        ("{file}", "must also name the task in it; {file}:Mine would work"),
+        ("arm.xml", "a model, but must be a task; python -m torch_ppo.tasks --new arm.xml writes a first one for it"),
     ],
 )
 def test_what_is_wrong_is_said(own, name, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message.replace("{file}", re.escape(str(own)))):
         make_task(name.format(file=own, folder=own.parent))
 
 

@@ -155,6 +155,23 @@ def test_one_line_below_all_that_is_said(columns, monkeypatch):
         assert "10,000 steps" in stream.screen.rows[-2] and "200 steps/s" in stream.screen.rows[-2]
 
 
+def test_a_line_that_changes_is_gone_at_the_end(monkeypatch):
+    """As `play` has it while it draws: what is printed stays, what was going on does not."""
+    stream = Terminal(60, monkeypatch)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with terminal.changing_line() as show:
+        show("drawing a.gif: step 0 of 10")
+        print("return 1.00 in 10 env steps")
+        assert stream.screen.rows == ["return 1.00 in 10 env steps", "drawing a.gif: step 0 of 10"]
+    print("a.gif: 11 frames")
+    assert stream.screen.rows == ["return 1.00 in 10 env steps", "a.gif: 11 frames", ""]
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with terminal.changing_line() as show:
+        show("drawing a.gif: step 0 of 10")
+    assert stream.getvalue() == ""
+
+
 def test_a_narrower_terminal_has_no_remains(monkeypatch):
     stream, clock = Terminal(80, monkeypatch), Clock(monkeypatch)
     progress = Progress(10_000, 0, stream=stream)

@@ -19,6 +19,7 @@ SAME = [
     ("--no-compile --compile", "--no-compile --compile"),
     ("--policy_hidden_layer_sizes=64,64", "--policy-hidden-layer-sizes 64 64"),
     ("--policy-hidden-layer-sizes [64, 64]", "--policy-hidden-layer-sizes 64 64"),
+    ("--task cartpole", "--env cartpole"),
     ("--impl warp", "--physics warp"),
     ("--engine=mujoco", "--physics mujoco"),
     ("--domain_randomization", "--randomize"),
@@ -50,6 +51,10 @@ REFUSED = [
     ("--total_timesteps 4", "there is no option --total-timesteps; it is --num-timesteps here"),
     ("--n-epochs=4", "there is no option --n-epochs; it is --num-updates-per-batch here"),
     ("--num-env 4", "there is no option --num-env; did you mean '--num-envs'?"),
+    ("--output x", "there is no option --output; python"),  # it is like --trust only in its dashes
+    ("--max_iterations 5", "of each iteration they are num_envs * unroll_length"),
+    ("--headless", "leave it out"),
+    ("--wandb", "--tracker wandb does that"),
     ("--play_only", "torch_ppo.play RUN_FOLDER plays what was trained"),
     ("--use_wandb=false", "leave it out"),
     ("cartpole 3", "what is 3? Options begin with --"),

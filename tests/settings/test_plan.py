@@ -25,6 +25,19 @@ def test_nothing_to_doubt():
     assert "warning" not in summary(PLAIN) and "resets" not in summary(PLAIN)
 
 
+def test_one_of_a_kind():
+    """1 epoch, not 1 epochs."""
+    one = dataclasses.replace(
+        PLAIN, num_envs=1, batch_size=1, num_minibatches=1, num_updates_per_batch=1, num_timesteps=10, num_evals=1
+    )
+    assert [line.strip() for line in summary(one).splitlines()[:4]] == [
+        "training step  10 env steps: 1 unroll of 10 in each of 1 env",
+        "minibatch  1 sequence of 10 = 10 transitions",
+        "SGD  1 step per training step: 1 pass over 1 minibatch",
+        "run  1 epoch of 1 training step = 10 env steps (10 asked for)",
+    ]
+
+
 @pytest.mark.parametrize(("action_repeat", "timesteps", "phase"), [(1, 12_800, False), (2, 25_600, True)])
 def test_states_beyond_a_reset(action_repeat, timesteps, phase):
     """5 resets per evaluation are 10 epochs of two training steps."""

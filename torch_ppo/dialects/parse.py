@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 
 Settings = dict[str, object]
 
@@ -218,7 +218,7 @@ def parse_yaml(text: str) -> Settings:
     try:
         import yaml
     except ImportError:
-        raise ConfigError("YAML needs PyYAML: pip install '.[dialects]'; TOML, JSON and Python do not") from None
+        raise ConfigError(f"YAML needs PyYAML: {install('dialects')}; TOML, JSON and Python do not") from None
 
     class Loader(yaml.SafeLoader):
         """Safe, and tuples as Isaac Lab writes them."""

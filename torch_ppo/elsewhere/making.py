@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch_ppo.elsewhere.settings import VectorSettings
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 from torch_ppo.simulation.task import Task
 
 if TYPE_CHECKING:
@@ -34,5 +34,5 @@ def make_vec(
     except ModuleNotFoundError as error:
         if error.name != "gymnasium":
             raise
-        raise ConfigError("make_vec needs the package gymnasium: pip install '.[gym]'") from None
+        raise ConfigError(f"make_vec needs the package gymnasium: {install('gym')}") from None
     return TaskVectorEnv(environment, num_envs, **settings)

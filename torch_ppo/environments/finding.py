@@ -9,15 +9,15 @@ from torch_ppo.environments.contract import NEEDED, WHOLE, lacking
 from torch_ppo.environments.sources import AS_USUAL, FunctionSource, ObjectSource, Source, TaskSource, Wrapping
 from torch_ppo.envs import ENVS, canonical_name, load_named
 from torch_ppo.envs import make_task as task_named
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 from torch_ppo.simulation.task import Task
 
 # Libraries whose environments a name may begin with: where their sources are, which are imported when one is asked for,
-# and what each needs.
+# and what each needs: an extra of ours, or a command.
 LIBRARIES = {
-    "gym": ("gymnasium_envs", "GymnasiumSource", "pip install '.[gym]'"),
-    "brax": ("brax_envs", "BraxSource", "pip install '.[playground]'"),
-    "playground": ("brax_envs", "PlaygroundSource", "pip install '.[playground]'"),
+    "gym": ("gymnasium_envs", "GymnasiumSource", "gym"),
+    "brax": ("brax_envs", "BraxSource", "playground"),
+    "playground": ("brax_envs", "PlaygroundSource", "playground"),
     "mjlab": (
         "mjlab_envs",
         "MjlabSource",
@@ -124,13 +124,15 @@ def _of_object(given: object, parameter: str, wrapping: Wrapping) -> Source:
 
 
 def _library(name: str) -> Callable[..., Source]:
-    module, attribute, install = LIBRARIES[name]
+    module, attribute, needs = LIBRARIES[name]
     try:
         return getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("torch_ppo"):
             raise
-        raise ConfigError(f"{name}: environments need the package {error.name}: {install}") from None
+        raise ConfigError(
+            f"{name}: environments need the package {error.name}: {needs if ' ' in needs else install(needs)}"
+        ) from None
 
 
 def _named(name: str, wrapping: Wrapping) -> Source:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from torch_ppo.command import called
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, install
 
 
 class ExportError(UserError):
@@ -46,7 +46,7 @@ def optional_package(name: str, purpose: str, *, extra: str = "onnx") -> ModuleT
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ExportError(f"{purpose} needs the package {error.name}: pip install '.[{extra}]'") from None
+        raise ExportError(f"{purpose} needs the package {error.name}: {install(extra)}") from None
     except ImportError as error:
         raise ExportError(
             f"{purpose} needs the package {name}, which is installed but cannot be imported: {error}; installing it again, "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 
 if TYPE_CHECKING:
     import submitit
@@ -195,7 +195,7 @@ def make_executor(folder: Path, words: Sequence[str], *, on_gpus: bool, jobs: in
     try:
         import submitit
     except ModuleNotFoundError:
-        raise ConfigError("--launcher submitit needs the package submitit: pip install '.[submitit]'") from None
+        raise ConfigError(f"--launcher submitit needs the package submitit: {install('submitit')}") from None
     given = dict(_parameter(word) for word in words)
     cluster = given.pop("cluster", CLUSTERS[0])
     if cluster not in CLUSTERS:

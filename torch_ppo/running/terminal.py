@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 
@@ -124,3 +124,17 @@ def all_above(line: BottomLine) -> Iterator[None]:
             if isinstance(stream, _Above):
                 stream.finish()
         line.end()
+
+
+@contextlib.contextmanager
+def changing_line() -> Iterator[Callable[[str], None]]:
+    """Gives what shows a text in the last line, which is gone after the block; where nothing can change, it shows nothing."""
+    if not is_terminal(sys.stdout):
+        yield lambda text: None
+        return
+    line = BottomLine(sys.stdout)
+    with all_above(line):
+        try:
+            yield line.show
+        finally:
+            line.show("")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 
 PROJECT = "torch_ppo"  # where the package's own environment variable names no other
 MOST_WAITING = 1000  # calls; of more, the newest are left out
@@ -152,7 +152,7 @@ TRACKERS = {"wandb": Wandb, "trackio": Trackio, "mlflow": Mlflow}
 def check_tracker(name: str) -> None:
     """ConfigError if a tracker's package is not installed."""
     if importlib.util.find_spec(name) is None:
-        raise ConfigError(f"--tracker {name} needs the package {name}, the extra {name}: pip install '.[{name}]'")
+        raise ConfigError(f"--tracker {name} needs the package {name}, the extra {name}: {install(name)}")
 
 
 class Tracking:

@@ -17,20 +17,22 @@ def summary(config: Config, pixel_bytes: Mapping[str, int] = MappingProxyType({}
     c = config
     evals = [f"{steps:,}" for steps in c.eval_env_steps]
     shown = ", ".join(evals) if len(evals) <= 4 else ", ".join([*evals[:3], "...", evals[-1]])
-    minibatch = f"{c.batch_size:,} sequences of {c.unroll_length} = {c.batch_size * c.unroll_length:,} transitions"
+    minibatch = (
+        f"{_counted(c.batch_size, 'sequence')} of {c.unroll_length} = {c.batch_size * c.unroll_length:,} transitions"
+    )
     if c.minibatch_of == "transitions":
         minibatch = f"{c.batch_size:,} transitions, drawn one by one"
     repeated = f", action repeated {c.action_repeat} times" if c.action_repeat > 1 else ""
     step = (
-        f"{c.env_step_per_training_step:,} env steps: {c.num_unrolls_per_env:,} unrolls of {c.unroll_length} "
-        f"in each of {c.num_envs:,} envs{repeated}"
+        f"{c.env_step_per_training_step:,} env steps: {_counted(c.num_unrolls_per_env, 'unroll')} of {c.unroll_length} "
+        f"in each of {_counted(c.num_envs, 'env')}{repeated}"
     )
     sgd = (
-        f"{c.sgd_steps_per_training_step:,} steps per training step: {c.num_updates_per_batch} passes "
-        f"over {c.num_minibatches} minibatches"
+        f"{_counted(c.sgd_steps_per_training_step, 'step')} per training step: "
+        f"{_counted(c.num_updates_per_batch, 'pass', 'passes')} over {_counted(c.num_minibatches, 'minibatch', 'minibatches')}"
     )
     run = (
-        f"{c.num_epochs:,} epochs of {c.num_training_steps_per_epoch:,} training steps = "
+        f"{_counted(c.num_epochs, 'epoch')} of {_counted(c.num_training_steps_per_epoch, 'training step')} = "
         f"{c.total_env_steps:,} env steps ({c.num_timesteps:,} asked for)"
     )
     evaluations = f"{len(evals)} at {shown}" if evals and c.run_evals else "none"
@@ -50,6 +52,11 @@ def summary(config: Config, pixel_bytes: Mapping[str, int] = MappingProxyType({}
     rows["evaluations"] = evaluations
     lines = [f"{name:>14}  {text}" for name, text in rows.items()]
     return "\n".join([*lines, *(f"warning: {text}" for text in doubts(c))])
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def steps_between_resets(config: Config) -> int:

@@ -1,7 +1,7 @@
 """The options of training as people write them, turned into the one way that the program reads.
 
-`1e6` for an int, `--flag=true`, `64,64` for sizes, underscores, and the names that MuJoCo Playground's and Brax's
-scripts have. What is not certain is a ConfigError with the spelling that works.
+`1e6` for an int, `--flag=true`, `64,64` for sizes, underscores, and the names that the scripts of MuJoCo
+Playground, Brax and Isaac Lab have. What is not certain is a ConfigError with the spelling that works.
 """
 
 import re
@@ -21,20 +21,34 @@ RENAMED = {
     "env-name": "env",
     "impl": "physics",
     "load-checkpoint-path": "restore-checkpoint-path",
+    "task": "env",
 }
 # What other scripts have and this one has not: what would do.
 ELSEWHERE = {
+    "algo": "all is PPO; leave it out",
+    "capture-video": "--video-every 1 makes a clip at every evaluation",
+    "cuda": "--device cuda says so; without it a CUDA device is taken where there is one",
     "eval-env": "evaluation has the task of training; the library call takes another one, torch_ppo.train(eval_env=...)",
+    "experiment-name": "--run-dir FOLDER names the folder of the run",
+    "gpu": "--device cuda says so; without it a CUDA device is taken where there is one",
+    "headless": "nothing is drawn while a run goes on; leave it out",
+    "log-dir": "--run-dir FOLDER names the folder of the run",
     "logdir": "--run-dir FOLDER names the folder of the run",
+    "logger": "files for TensorBoard are always written, and --tracker wandb sends them to W&B",
+    "max-iterations": "--num-timesteps counts env steps; of each iteration they are num_envs * unroll_length",
     "network-factory": "networks have options of their own, such as --policy-hidden-layer-sizes 64 64",
     "num-videos": "--video-every 1 makes a clip at every evaluation, {play} RUN_FOLDER --video a.gif one afterwards",
     "play-only": "{play} RUN_FOLDER plays what was trained",
     "playground-config-overrides": "each setting has an option of its own, such as --action-repeat 2",
     "render": "{play} RUN_FOLDER shows what was trained",
     "rscope-envs": "{play} RUN_FOLDER shows what was trained",
+    "run-name": "--run-dir FOLDER names the folder of the run",
     "suffix": "--run-dir FOLDER names the folder of the run",
+    "track": "--tracker wandb does that",
     "use-tb": "files for TensorBoard are always written; leave it out",
     "use-wandb": "--tracker wandb does that; else leave it out",
+    "video": "--video-every 1 makes a clip at every evaluation, {play} RUN_FOLDER --video a.gif one afterwards",
+    "wandb": "--tracker wandb does that",
 }
 # Other libraries' words for settings of ours. Some are in other units (docs/dialects.md), so they are told and not taken.
 THEIRS = {
@@ -53,9 +67,11 @@ THEIRS = {
     "n_envs": "num_envs",
     "n_epochs": "num_updates_per_batch",
     "n_steps": "unroll_length",
+    "n_timesteps": "num_timesteps",
     "num_learning_epochs": "num_updates_per_batch",
     "num_steps": "unroll_length",
     "num_steps_per_env": "unroll_length",
+    "steps": "num_timesteps",
     "tau": "gae_lambda",
     "total_timesteps": "num_timesteps",
     "update_epochs": "num_updates_per_batch",
@@ -130,7 +146,7 @@ def known(name: str, kinds: Mapping[str, object], program: str, elsewhere: Mappi
         if spelled in elsewhere:
             raise ConfigError(f"there is no --{name} here: {elsewhere[spelled].format(play=called('play'))}")
     ours = THEIRS.get(name.replace("-", "_"), "").replace("_", "-")
-    hint = f"; it is --{ours} here" if ours in kinds else did_you_mean(f"--{name}", [f"--{each}" for each in kinds])
+    hint = f"; it is --{ours} here" if ours in kinds else did_you_mean(name, kinds, "--")
     if hint.startswith("; known"):  # all of them would be no help
         hint = f"; {called(program)} --help has them all"
     raise ConfigError(f"there is no option --{name}{hint}")

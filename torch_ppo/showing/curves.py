@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ FAR = 100.0  # greatest over least value from which on an axis is logarithmic
 def check_matplotlib() -> None:
     """PlotError with the line that installs it, if matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise PlotError("pictures of curves need matplotlib, the extra plot: pip install '.[plot]'")
+        raise PlotError(f"pictures of curves need matplotlib, the extra plot: {install('plot')}")
 
 
 def new_figure(width: float, height: float) -> "Figure":

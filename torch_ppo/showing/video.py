@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, install
 
 ANIMATIONS = (".gif", ".webp", ".png")
 GAP = 2  # pixels between tiles
@@ -45,7 +45,7 @@ def check_video(path: Path) -> None:
     if path.suffix not in (*ANIMATIONS, ".mp4"):
         raise VideoError(f"{path} has to end in .gif, .webp, .png or .mp4")
     if path.suffix == ".mp4" and not has_mp4():
-        raise VideoError(f"{path} needs imageio-ffmpeg, the extra video: pip install '.[video]'; .gif would work")
+        raise VideoError(f"{path} needs imageio-ffmpeg, the extra video: {install('video')}; .gif would work")
     if path.is_dir() or not path.parent.is_dir():
         raise VideoError(
             f"{path} {'is a folder' if path.is_dir() else f'cannot be written: there is no folder {path.parent}'}"

@@ -7,13 +7,16 @@ import importlib
 import os
 from pathlib import Path
 
-from torch_ppo.errors import UserError, did_you_mean
+from torch_ppo.errors import UserError, did_you_mean, install
 
 CHECKOUT = "MUJOCO_MENAGERIE_PATH"  # environment variable: a checkout of the repository
-HOW_TO_GET_THEM = (
-    f"set {CHECKOUT} to a checkout of github.com/google-deepmind/mujoco_menagerie, or "
-    "pip install '.[menagerie]' and mujoco-menagerie prefetch"
-)
+
+
+def how_to_get_them() -> str:
+    return (
+        f"set {CHECKOUT} to a checkout of github.com/google-deepmind/mujoco_menagerie, or {install('menagerie')} and "
+        "mujoco-menagerie prefetch"
+    )
 
 
 class MenagerieError(UserError):
@@ -37,10 +40,10 @@ def menagerie_model(name: str, file: str | None = None) -> Path:
 def _in_checkout(name: str) -> Path:
     root = Path(os.environ[CHECKOUT]).expanduser()
     if not root.is_dir():
-        raise MenagerieError(f"{CHECKOUT} is {root}, which is not a folder; {HOW_TO_GET_THEM}")
+        raise MenagerieError(f"{CHECKOUT} is {root}, which is not a folder; {how_to_get_them()}")
     robots = sorted({file.parent.name for file in root.glob("*/*.xml")})
     if not robots:
-        raise MenagerieError(f"{CHECKOUT} is {root}, which has no robots; {HOW_TO_GET_THEM}")
+        raise MenagerieError(f"{CHECKOUT} is {root}, which has no robots; {how_to_get_them()}")
     if name not in robots:
         raise MenagerieError(f"{root} has no robot {name!r}{did_you_mean(name, robots)}")
     return root / name
@@ -51,7 +54,7 @@ def _in_package(name: str) -> Path:
     try:
         package = importlib.import_module("mujoco_menagerie")
     except ModuleNotFoundError:
-        raise MenagerieError(f"there are no models of MuJoCo Menagerie here; {HOW_TO_GET_THEM}") from None
+        raise MenagerieError(f"there are no models of MuJoCo Menagerie here; {how_to_get_them()}") from None
     if name not in package.names():
         raise MenagerieError(f"MuJoCo Menagerie has no robot {name!r}{did_you_mean(name, package.names())}")
     # Not by the package's own `path` or `xml`, which would download.

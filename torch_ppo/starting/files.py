@@ -34,7 +34,7 @@ def write_starter(mjcf: Path, folder: Path | None) -> tuple[list[Path], str]:
     }
     there = [str(path) for path in texts if path.exists()]
     if there:
-        raise StarterError(f"{', '.join(there)} is there already; --output elsewhere would write into another folder")
+        raise StarterError(f"there already: {', '.join(there)}; --output elsewhere would write into another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():

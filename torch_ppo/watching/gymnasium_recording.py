@@ -11,6 +11,7 @@ from torch_ppo.running.acting import same_task
 from torch_ppo.running.environment import locate_task
 from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.saved_policy import SavedPolicy, load_policy
+from torch_ppo.running.terminal import changing_line
 from torch_ppo.showing.video import default_video, write_video
 from torch_ppo.watching.arguments import PlayArguments, num_steps
 from torch_ppo.watching.player import PlayError, find_played
@@ -53,7 +54,7 @@ def record_in_gymnasium(policy: SavedPolicy, name: str, arguments: PlayArguments
     if config is not None and not same_task(name, config.env):  # another has its own time limit
         config = dataclasses.replace(config, episode_length=None)
     env = source_of(name).pictured(config)
-    with contextlib.closing(env):
+    with contextlib.closing(env), changing_line() as show:
         steps, generator = num_steps(arguments, env.seconds), torch.Generator().manual_seed(arguments.seed)
         env.reset(seed=arguments.seed)
         _check_fit(policy, name, env)
@@ -61,12 +62,14 @@ def record_in_gymnasium(policy: SavedPolicy, name: str, arguments: PlayArguments
         for _ in range(min(steps or MOST_FRAMES, MOST_FRAMES)):
             reward, ended = env.step(policy(env.observation, generator))
             frames.append(env.picture())
+            show(f"drawing {path}: {len(frames):,} frames")
             rewards.append(reward)
             if ended and steps is None:
                 break
             if ended:
                 env.reset()
-    write_video(path, frames, env.seconds)
+        show(f"writing {path}")
+        write_video(path, frames, env.seconds)
     height, width = frames[0].shape[:2]
     print(
         f"{path}: {len(frames)} frames of {width}x{height}, {len(frames) * env.seconds:.1f} s, reward {sum(rewards):g}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_ppo.command import called
-from torch_ppo.environments.finding import library_of, source_of
+from torch_ppo.environments.finding import library_of, runs_own_code, source_of
 from torch_ppo.environments.sources import seen_and_done
 from torch_ppo.envs import ENVS, canonical_name, make_task
 from torch_ppo.errors import ConfigError, UserError
@@ -60,6 +60,10 @@ class Played:
 
 def find_played(run: Path) -> Path:
     """What is to be played: for a task the policy that comes along for it. PlayError where there is none."""
+    if runs_own_code(str(run)) and not run.exists():
+        raise PlayError(
+            f"{run} is a task, not a run folder or checkpoint; --env {run} --policy random plays it without a policy"
+        )
     try:
         return find_policy(run)
     except UserError as error:

@@ -1,6 +1,7 @@
 """A policy as a video file; a broken world, too."""
 
 import contextlib
+import math
 from pathlib import Path
 
 import mujoco
@@ -11,6 +12,7 @@ from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError
 from torch_ppo.running.broken_cases import load_case
 from torch_ppo.running.environment import check_trusted
+from torch_ppo.running.terminal import changing_line
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.seen import check_pictures, seen_picture
@@ -50,7 +52,10 @@ def record(
             return picture
         return np.concatenate([picture, seen_picture(env.observation, env.task, world, len(picture))], 1)
 
-    with contextlib.closing(renderer):
+    most = steps or math.ceil(env.episode_length / env.action_repeat)
+    of_most = f"of {'at most ' if steps is None else ''}{most:,} steps"
+    with contextlib.closing(renderer), changing_line() as show:
+        show(f"drawing {path}: step 0 {of_most}")
         pictures = [draw(world) for world in range(env.num_envs)]
         frames = [tiles(pictures)]
         over = [False] * env.num_envs
@@ -64,7 +69,9 @@ def record(
                     old if still else draw(i) for i, (old, still) in enumerate(zip(pictures, over, strict=True))
                 ]
                 frames.append(tiles(pictures))
-    write_video(path, frames, seconds * stride)
+                show(f"drawing {path}: step {step:,} {of_most}")
+        show(f"writing {path}")
+        write_video(path, frames, seconds * stride)
     height, width = frames[0].shape[:2]
     print(f"{path}: {len(frames)} frames of {width}x{height}, {len(frames) * seconds * stride:.1f} s")
 

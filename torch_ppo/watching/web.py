@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import torch
 
-from torch_ppo.errors import ConfigError
+from torch_ppo.errors import ConfigError, install
 from torch_ppo.running.checkpoint import CheckpointError
 from torch_ppo.running.saved_policy import SavedPolicy
 from torch_ppo.showing.render import SHOWN_GROUPS, model_of_pictures, radius_of_moving, show_state
@@ -31,9 +31,7 @@ def check_web(arguments: PlayArguments) -> None:
     """UserError where the page cannot be served as asked, before anything is loaded."""
     for package in ("viser", "mjviser"):
         if importlib.util.find_spec(package) is None:
-            raise PlayError(
-                f"--web needs {package}, of the extra web: pip install '.[web]'; --video play.gif would work"
-            )
+            raise PlayError(f"--web needs {package}, of the extra web: {install('web')}; --video play.gif would work")
     for option in ("steps", "seconds", "camera"):
         if getattr(arguments, option) is not None:
             raise ConfigError(f"--{option} has no effect with --web, which has controls of its own; leave it out")
