@@ -31,7 +31,7 @@ STAND_IN = """
 """
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.load, as the page has it
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")  # as the page has it
 def test_the_page_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

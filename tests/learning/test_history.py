@@ -83,7 +83,7 @@ def test_play_has_them_too(trained, monkeypatch, tmp_path, capsys):
     assert "return" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 def test_an_exported_policy_takes_the_stack(trained, tmp_path):
     from torch_ppo.export import export_policy
 

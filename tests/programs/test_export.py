@@ -15,7 +15,7 @@ from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint,
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 each_agent = pytest.mark.parametrize("name", AGENTS)
 
 

@@ -11,7 +11,7 @@ from torch_ppo.errors import UserError
 from torch_ppo.running.program import default_config
 from torch_ppo.settings.files import read_config
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 TINY = "--num-timesteps 320 --num-envs 8 --batch-size 8 --num-minibatches 2 --episode-length 20 --num-eval-envs 4"
 
 

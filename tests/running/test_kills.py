@@ -40,7 +40,7 @@ def names(folder):
     return {path.name.rstrip("0123456789") for path in folder.iterdir()}
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 @pytest.mark.parametrize(
     ("num_chains", "seed"), [(4, 0), pytest.param(50, 1, marks=pytest.mark.slow)], ids=["four", "fifty"]
 )

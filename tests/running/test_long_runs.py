@@ -21,7 +21,7 @@ EACH = 160  # env steps of a training step
 TOTAL = 2**33
 TOTAL_STEPS = 53_687_092  # training steps of it, in two epochs
 DONE = TOTAL_STEPS - 4
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 
 
 def train(monkeypatch, *words):

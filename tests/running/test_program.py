@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 # One thread, as the tests in this process have: sums are in the same order then.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 
 
 @dataclass

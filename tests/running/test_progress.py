@@ -285,7 +285,7 @@ def program(monkeypatch, capsys, tmp_path):
     return run
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 def test_quiet(program, tmp_path):
     printed = program(*TINY, "--run-dir", "run", "--quiet", "--num-evals", "2")
     first, *others = printed.out.splitlines()

@@ -36,7 +36,7 @@ TINY = (
     "--unroll-length 10 --num-updates-per-batch 1 --episode-length 20 --num-eval-envs 2 --policy-hidden-layer-sizes 8 "
     "--value-hidden-layer-sizes 8 --device cpu --torch-threads 1"
 ).split()
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 
 
 def program(main, monkeypatch, capsys, *arguments):

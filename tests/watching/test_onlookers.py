@@ -30,7 +30,7 @@ TINY = (
     "--value-hidden-layer-sizes 8 --device cpu"
 ).split()
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 
 
 @pytest.fixture
