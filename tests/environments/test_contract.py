@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -228,6 +229,18 @@ def test_wrap_env_fn():
         ("observation", {"other": torch.zeros(4, 2)}, "Wrong.observation has other, but had state at first"),
         ("observation", torch.zeros(4, 7), r"Wrong.observation\['state'\] is \(4, 7\), but was \(4, 2\) at first"),
         ("metrics", {"count": 3.0}, r"Wrong.metrics\['count'\] is float32 \(\), but numbers \(4,\)"),
+        ("metrics", {"new": torch.ones(4)}, "Wrong.metrics has new, but had count after its first reset"),
+        ("metrics", None, "Wrong.metrics has none, but had count after its first reset"),
+        ("metrics", [3.0], "Wrong.metrics is list, but must be a dict of numbers by name"),
+        (
+            "observation",
+            torch.ones(4, 2, device="meta"),
+            r"Wrong.observation\['state'\] is float32 \(4, 2\) on meta, but",
+        ),
+        ("observation", torch.ones(4, 2).to_sparse(), r"is float32 \(4, 2\) of another layout, but numbers"),
+        ("observation", np.array([["a", "b"]] * 4), r"is <U1 array \(4, 2\), but numbers \(4, n\)"),
+        ("observation", {1: torch.ones(4, 2)}, "Wrong.observation has one named 1, but names are str"),
+        ("success", torch.ones(4), "Wrong.success is there after a step, but was not after the first reset"),
     ],
 )
 def test_what_an_object_gets_wrong_is_one_line(attribute, value, words):
@@ -309,6 +322,130 @@ def makes_half(num_envs):
 
 def makes_a_task(num_envs):
     return ToyTask()
+
+
+class OfNumpy(Counting):
+    """Its arrays are not as torch has them: read-only, backwards, of the other order of bytes, longer than float64."""
+
+    def _tell(self, reward):
+        super()._tell(reward)
+        self.observation = np.broadcast_to(self.observation[:, ::-1], (4, 2)).astype(">f8")
+        self.observation.setflags(write=False)
+        self.reward = reward.numpy()[::-1][::-1].astype(np.longdouble)
+        self.metrics = {"count": np.flip(self.count.flip(0).numpy())}
+
+
+def test_arrays_that_torch_does_not_take():
+    env, same = (completed(kind(), device=torch.device("cpu"), keep_final=True) for kind in (OfNumpy, Counting))
+    for _ in range(4):
+        for each in (env, same):
+            each.step(torch.ones(4, 1))
+        assert torch.equal(env.observation["state"], same.observation["state"].flip(1))
+        assert torch.equal(env.reward, same.reward) and torch.equal(env.metrics["count"], same.metrics["count"])
+
+
+def attributes(**given):
+    return type("Wrong", (Counting,), given)
+
+
+class AtFirst(Counting):
+    """Has something from its first reset on."""
+
+    def __init__(self, **given):
+        super().__init__()
+        self.given = given
+
+    def reset(self):
+        super().reset()
+        for name, value in self.given.items():
+            setattr(self, name, value)
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (attributes(action_repeat=0)(), "Wrong.action_repeat is 0, but must be an int, 1 or greater"),
+        (attributes(action_repeat=2.0)(), "Wrong.action_repeat is 2.0, but must be an int"),
+        (attributes(reward_range=(1.0, -1.0))(), r"Wrong.reward_range is \(1.0, -1.0\), but must be two numbers"),
+        (attributes(reward_range="high")(), "Wrong.reward_range is 'high', but must be two numbers"),
+        (attributes(device="cuda")(), "Wrong.device is 'cuda', but device is cpu"),
+        (attributes(device="gpu0")(), "Wrong.device is 'gpu0', but device is cpu"),
+        (attributes(reset=lambda self, seed: None)(), r"Wrong.reset is called as reset\(\), but missing .* 'seed'"),
+        (attributes(step=lambda self: None)(), r"Wrong.step is called as step\(action\), but too many"),
+        (
+            AtFirst(metrics={"length": torch.zeros(4)}),
+            "has a metric 'length', but that is what lengths of episodes are",
+        ),
+        (AtFirst(metrics={"reward": torch.zeros(4)}), "has a metric 'reward', but that is what rewards are"),
+        (
+            AtFirst(metrics={"success_rate": torch.zeros(4)}, success=torch.zeros(4)),
+            "has a metric 'success_rate', but that is what success is reported as",
+        ),
+        (
+            AtFirst(metrics={1: torch.zeros(4)}),
+            "AtFirst.metrics is a dict with 1, but must be a dict of numbers by name",
+        ),
+        (AtFirst(observation={}), "AtFirst.observation has none in it"),
+        (AtFirst(observation=torch.zeros(4, 0)), r"AtFirst.observation\['state'\] has no numbers in it"),
+        (AtFirst(observation=torch.full((4, 2), torch.nan)), r"observation\['state'\] is inf or NaN after its reset"),
+    ],
+)
+def test_what_an_object_says_of_itself_is_one_line(env, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        torch_ppo.train(env, run_evals=False, **SMALL)
+    assert "\n" not in str(error.value)
+
+
+def test_what_an_object_may_leave_open():
+    plain = completed(AtFirst(metrics=None, name=None, reward_range=None, device=None), device=torch.device("cpu"))
+    assert plain.metrics == {} and plain.name == "AtFirst" and plain.reward_range == (-float("inf"), float("inf"))
+    env = completed(attributes(episode_length=np.int64(4), name="count")(), device=torch.device("cpu"))
+    assert type(env.episode_length) is int and env.name == "count"
+
+
+def test_a_repeat_of_its_own_is_said():
+    """Env steps are counted by it."""
+    twice = attributes(action_repeat=2, episode_length=8)
+    with pytest.raises(
+        ConfigError, match="action_repeat is 1, but Wrong has 2 of its own; action_repeat = 2 would work"
+    ):
+        torch_ppo.train(lambda num_envs: twice(num_envs), **SMALL)
+    _, _, metrics = torch_ppo.train(lambda num_envs: twice(num_envs), action_repeat=2, **SMALL)
+    assert metrics["eval/avg_episode_length"] == 2 * (1 + 3 + 3 + 3) / 4
+
+
+@pytest.mark.parametrize(("length", "said"), [(2, True), (3, False)])
+def test_an_episode_longer_than_is_said(length, said, caplog):
+    env = completed(attributes(episode_length=length, name=f"of {length}")(), device=torch.device("cpu"))
+    for _ in range(6):
+        env.step(torch.zeros(4, 1))
+    asked = f"of {length}.episode_length is {length}, but an episode goes on after so many env steps"
+    assert any(asked in record.getMessage() for record in caplog.records) == said
+
+
+class NaNAtRestart(Counting):
+    """What env 1 sees of its second episode's beginning is NaN, and of nothing else."""
+
+    restarts = 0
+
+    def step(self, action):
+        super().step(action)
+        self.restarts += bool(self.truncation[1])
+        if self.truncation[1] and self.restarts == 1:
+            self.observation = torch.tensor(self.observation)
+            self.observation[1] = torch.nan
+
+
+@pytest.mark.parametrize("keep_final", [True, False])
+def test_the_first_observation_of_a_later_episode_breaks_a_world(keep_final):
+    env = completed(NaNAtRestart(), device=torch.device("cpu"), keep_final=keep_final)
+    causes = []
+    for _ in range(7):
+        env.step(torch.zeros(4, 1))
+        causes.append(env.broken.cause[1].item() - env.broken.causes.index('observation "state"'))
+        assert env.broken.cause.count_nonzero() == (causes[-1] == 1)
+    # Without the observation before a restart the step that led to it is already one that cannot be told from it.
+    assert [cause == 1 for cause in causes] == [False, False, not keep_final, True, False, False, False]
 
 
 ONE = Counting()

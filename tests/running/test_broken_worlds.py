@@ -103,6 +103,32 @@ def test_a_bad_world_ends_and_is_counted_by_cause(kind, value):
     assert env.broken.metrics_by_cause("x") == {"x/broken_envs": 2.0, f"x/broken_envs/{cause_of(kind)}": 2.0}
 
 
+class BadStart(Cartpole):
+    """World 3 sees NaN at the start of every episode that begins by a restart, and never else."""
+
+    resets = 0
+
+    def start(self, physics, memory, generator):
+        super().start(physics, memory, generator)
+        self.resets += 1
+
+    def observe(self, physics, memory):
+        seen = super().observe(physics, memory)
+        bad = (physics.time == 0.0) & (torch.arange(physics.num_envs) == 3) & (self.resets > 2)
+        return torch.where(bad[:, None], torch.nan, seen)
+
+
+def test_a_first_observation_that_is_bad():
+    """It was acted on before anything else could be wrong. The run ended, and was told to learn more slowly."""
+    state = make_state(BadStart(), auto_reset="fresh", episode_length=5, max_broken_fraction=1.0, run_evals=False)
+    run(state, warn=lambda text: None)
+    causes = dict(zip(state.env.broken.causes, state.env.broken.counts.tolist(), strict=True))
+    assert causes.pop('observation "state"') > 5 and not any(causes.values())
+    assert all(x.isfinite().all() for x in state.agent.state_dict().values())
+    with pytest.raises(BrokenWorldsError, match=r'observation "state", column 0, is nan in env 3'):
+        run(make_state(BadStart(), auto_reset="fresh", episode_length=5, run_evals=False))
+
+
 def test_a_smaller_limit_of_the_state():
     env = Env(
         Bad("qpos", 50.0),

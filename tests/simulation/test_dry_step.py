@@ -50,6 +50,16 @@ def no_memory(self, physics, memory, generator):
     raise MemoryError
 
 
+def clamp_action(self, physics, memory, action):
+    physics.ctrl.copy_(action.clamp_(-0.5, 0.5))
+
+
+def halve_speed(physics):
+    speed = physics.qvel  # not a copy
+    speed *= 0.5
+    return speed
+
+
 def with_memory(self, num_envs, device):
     return {"x": torch.zeros(num_envs, device=device)}
 
@@ -150,6 +160,32 @@ def rebind_new(self, physics, memory, action):
             {"make_spec": lambda self: self.mjcf.spec},
             "Mine raises AttributeError: .*no attribute 'spec' .*test_dry_step",
         ),
+        (rewarding(lambda r: (r, {"length": r})), "Mine.reward returns a metric 'length', but that is what lengths of"),
+        (
+            rewarding(lambda r: (r, {"reward": r})),
+            "Mine.reward returns a metric 'reward', but that is what rewards are",
+        ),
+        (rewarding(lambda r: (r, {"sum_reward": r})), "a metric 'sum_reward', but that is what the sum of rewards is"),
+        (
+            {"apply": clamp_action},
+            r"Mine.apply writes into the action, which it may only read; .* x.clone\(\), is a copy",
+        ),
+        (
+            {"reward": lambda self, physics, memory, action: action.mul_(2).sum(1)},
+            "Mine.reward writes into the action, which it may only read",
+        ),
+        (
+            {"observe": lambda self, physics, memory: halve_speed(physics)},
+            "Mine.observe writes into the state or the sensors of physics, which it may only read",
+        ),
+        (
+            {"reward": lambda self, physics, memory, action: halve_speed(physics).sum(1)},
+            "Mine.reward writes into the state or the sensors of physics",
+        ),
+        (
+            {"terminated": lambda self, physics, memory: halve_speed(physics).sum(1) > 1},
+            "Mine.terminated writes into the state or the sensors of physics",
+        ),
         ({"control_dt": math.nan}, "Mine.control_dt is nan, but must be seconds"),
         ({"control_dt": None}, "Mine.control_dt is None, but must be seconds"),
         ({"control_dt": -0.01}, "control_dt = -0.01 s is not a multiple"),
@@ -159,6 +195,15 @@ def test_one_line(methods, words):
     with pytest.raises(ValueError, match=words) as error:
         make_env(mine(**methods))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "warp"])
+def test_the_state_is_only_read_on_both_engines(engine):
+    task = mine(observe=lambda self, physics, memory: halve_speed(physics))
+    with pytest.raises(TaskError, match=r"Mine\.observe writes into the state or the sensors of physics"):
+        torch_ppo.make_env(task, 2, physics=engine)
+    with torch.inference_mode():  # its tensors do not count what is written into them
+        torch_ppo.make_env(mine(), 2, physics=engine)
 
 
 def test_what_is_no_mistake_of_the_task_stays_as_it_is(monkeypatch):

@@ -1,9 +1,12 @@
 """Completed: an environment of which only the least is known, `contract.Steps`, with everything that the trainer asks."""
 
+import inspect
 import math
 import operator
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +15,9 @@ from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
 from torch_ppo.simulation.env import MAX_STATE
-from torch_ppo.simulation.episode_totals import EpisodeTotals
+from torch_ppo.simulation.episode_totals import EpisodeTotals, taken_name
+from torch_ppo.simulation.host import host_can_ask
+from torch_ppo.simulation.scaling import say_once
 from torch_ppo.simulation.task import Observation
 from torch_ppo.simulation.views import Size, size_of
 
@@ -26,6 +31,78 @@ def completed(env: object, *, device: torch.device, keep_final: bool = False) ->
             f"{', '.join(NEEDED)} (docs/environments.md)"
         )
     return Completed(env, device=device, keep_final=keep_final) if lacking(env, WHOLE) else env
+
+
+def _check_calls(env: Steps, name: str) -> None:
+    """EnvironmentMisfit for a reset or step that cannot be called as it will be."""
+    for method, given in (("reset", ()), ("step", ("action",))):
+        try:
+            inspect.signature(getattr(env, method)).bind(*given)
+        except TypeError as error:
+            raise EnvironmentMisfit(f"{name}.{method} is called as {method}({', '.join(given)}), but {error}") from None
+        except ValueError:  # of a function that does not tell
+            pass
+
+
+def _whole(env: Steps, what: str, name: str) -> int:
+    """The int, 1 or greater, that it says; also one of NumPy's."""
+    value = getattr(env, what, 1)
+    try:
+        found = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = 0
+    if found < 1:
+        raise EnvironmentMisfit(f"{name}.{what} is {value!r}, but must be an int, 1 or greater")
+    return found
+
+
+def _range_of(env: Steps, name: str) -> tuple[float, float]:
+    """Least and greatest reward of an env step, endless where it does not say."""
+    given = getattr(env, "reward_range", None)
+    if given is None:
+        return -math.inf, math.inf
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not low <= high:
+        raise EnvironmentMisfit(f"{name}.reward_range is {given!r}, but must be two numbers, such as (0.0, 1.0)")
+    return low, high
+
+
+def _check_device(env: Steps, device: torch.device, name: str) -> None:
+    """EnvironmentMisfit if its tensors are elsewhere, as it says."""
+    given = getattr(env, "device", None)
+    try:
+        kind = device.type if given is None else torch.device(given).type
+    except (TypeError, ValueError, RuntimeError):
+        kind = None
+    if kind != device.type:
+        raise EnvironmentMisfit(f"{name}.device is {given!r}, but device is {device}")
+
+
+def _as_tensor(value: object, device: torch.device) -> Tensor | None:
+    """Numbers as a tensor on the device; None if it is something else."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        # torch takes no array that is read-only, runs backwards, or has the other order of bytes or more of them.
+        kind = np.float64 if value.dtype.kind == "f" and value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
+        value = np.require(value, kind, ("C", "W"))
+    try:
+        x = torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if x.is_complex() or x.layout != torch.strided else x
+
+
+def _described(value: object) -> str:
+    """Its type, and of tensors and arrays of what they are, and how many."""
+    if not isinstance(value, Tensor | np.ndarray):
+        return type(value).__name__
+    kind = "" if isinstance(value, Tensor) else "array "
+    where = ""
+    if isinstance(value, Tensor):
+        where = " on meta" if value.is_meta else " of another layout" if value.layout != torch.strided else ""
+    return f"{str(value.dtype).removeprefix('torch.')} {kind}{tuple(value.shape)}{where}"
 
 
 def _copy(observed: Observation, kept: Observation) -> None:
@@ -71,16 +148,16 @@ class Completed:
     task, physics, final_state, control_range = None, None, None, None
 
     def __init__(self, env: Steps, *, device: torch.device, keep_final: bool = False) -> None:
-        self.env, self.device = env, device
-        self.name = getattr(env, "name", type(env).__name__)
-        self.num_envs, self.action_dim, self.episode_length = env.num_envs, env.action_dim, env.episode_length
-        for what in ("num_envs", "action_dim", "episode_length"):
-            value = getattr(self, what)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise EnvironmentMisfit(f"{self.name}.{what} is {value!r}, but must be an int, 1 or greater")
+        self.env, self.device, self._keep_final = env, device, keep_final
+        name = getattr(env, "name", None)
+        self.name = name if isinstance(name, str) and name else type(env).__name__
+        self.num_envs, self.action_dim, self.episode_length, self.action_repeat = (
+            _whole(env, what, self.name) for what in ("num_envs", "action_dim", "episode_length", "action_repeat")
+        )
         self.choices = _choices_of(env, self.name)
-        self.action_repeat = getattr(env, "action_repeat", 1)
-        self.reward_range = getattr(env, "reward_range", (-math.inf, math.inf))
+        self.reward_range = _range_of(env, self.name)
+        _check_device(env, device, self.name)
+        _check_calls(env, self.name)
         self.overflowed = torch.zeros((), dtype=torch.int64, device=device)
 
         def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -94,15 +171,18 @@ class Completed:
         if missing:
             raise EnvironmentMisfit(f"{self.name} lacks observation after its reset (docs/environments.md)")
         first = self._observed("observation")
+        self._check_first(first)
         self.observation = {key: torch.zeros_like(x) for key, x in first.items()}
         self.seen: Any = self.observation if isinstance(env.observation, dict) else self.observation["state"]
-        has_final = keep_final and bool(getattr(env, "final_observation", None) is not None)
+        has_final = keep_final and getattr(env, "final_observation", None) is not None
         self.final_observation = {key: torch.zeros_like(x) for key, x in first.items()} if has_final else {}
-        metrics = tuple(getattr(env, "metrics", {}))
+        has_success = getattr(env, "success", None) is not None
+        metrics = tuple(self._given_metrics())
+        if taken := taken_name(metrics, has_success=has_success):
+            raise EnvironmentMisfit(f"{self.name}.metrics has a {taken}; another name would work")
         numbers = [key for key, x in first.items() if x.is_floating_point()]
         self.broken = BrokenWorlds(self.num_envs, numbers, metrics, device=device, max_state=MAX_STATE)
         self.reward, self.metrics = self.broken.reward, self.broken.metrics
-        has_success = getattr(env, "success", None) is not None
         self._totals = EpisodeTotals(self.num_envs, metrics, has_success=has_success, device=device)
         self.episode_totals, self.episode_metrics = self._totals.all, self._totals.by_name
         self.success = self._totals.success
@@ -120,16 +200,59 @@ class Completed:
 
     def _tensor(self, name: str, value: object, shape: tuple[int | None, ...]) -> Tensor:
         """What the environment has, as a tensor on the device; EnvironmentMisfit if it is of another shape or kind."""
-        try:
-            x = torch.as_tensor(value, device=self.device)
-        except (TypeError, ValueError, RuntimeError):
-            x = None
+        x = _as_tensor(value, self.device)
         fits = x is not None and x.dim() == len(shape)
-        if not fits or any(n not in (None, found) for n, found in zip(shape, x.shape, strict=True)) or x.is_complex():
-            found = type(value).__name__ if x is None else f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+        if not fits or any(n not in (None, found) for n, found in zip(shape, x.shape, strict=True)):
             wanted = ", ".join("n" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
+            found = _described(value if x is None else x)
             raise EnvironmentMisfit(f"{self.name}.{name} is {found}, but numbers ({wanted}) are expected")
         return x
+
+    def _given_metrics(self) -> Mapping[str, object]:
+        """The metrics as they are given; EnvironmentMisfit if that is no dict by names."""
+        given = getattr(self.env, "metrics", None)
+        given = {} if given is None else given
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            found = f"a dict with {next(iter(given))!r}" if isinstance(given, Mapping) else type(given).__name__
+            raise EnvironmentMisfit(f"{self.name}.metrics is {found}, but must be a dict of numbers by name")
+        return given
+
+    def _same_metrics(self) -> Mapping[str, object]:
+        """The metrics as they are given, by the names that they had at first."""
+        given = self._given_metrics()
+        if given.keys() != self.metrics.keys():
+            raise EnvironmentMisfit(
+                f"{self.name}.metrics has {', '.join(given) or 'none'}, but had {', '.join(self.metrics) or 'none'} after "
+                "its first reset, when all of them must be there"
+            )
+        return given
+
+    def _check_first(self, observed: Observation) -> None:
+        """EnvironmentMisfit for observations with which nothing can begin."""
+        if not observed:
+            raise EnvironmentMisfit(f"{self.name}.observation has none in it")
+        for key, x in observed.items():
+            if x.shape[-1] == 0:
+                raise EnvironmentMisfit(f"{self.name}.observation[{key!r}] has no numbers in it")
+            if not x.isfinite().all():
+                raise EnvironmentMisfit(f"{self.name}.observation[{key!r}] is inf or NaN after its reset")
+
+    def _check_late(self) -> None:
+        """EnvironmentMisfit for what it has only now, and says nothing of an env that goes on for too long but once."""
+        kept = (
+            ("success", self.success is None),
+            ("final_observation", self._keep_final and not self.final_observation),
+        )
+        for name, missing in kept:
+            if missing and getattr(self.env, name, None) is not None:
+                raise EnvironmentMisfit(
+                    f"{self.name}.{name} is there after a step, but was not after the first reset, when it must be there, too"
+                )
+        if host_can_ask(self.steps) and self.steps.max() > self.episode_length:
+            say_once(
+                f"{self.name}.episode_length is {self.episode_length}, but an episode goes on after so many env steps; "
+                "evaluations end there, and truncation should be true where a time limit ends an episode"
+            )
 
     def _numbers(self, name: str) -> Tensor:
         """A number per env of the environment's."""
@@ -149,6 +272,9 @@ class Completed:
     def _observed(self, name: str) -> Observation:
         given = getattr(self.env, name)
         parts = given if isinstance(given, dict) else {"state": given}
+        for key in parts:
+            if not isinstance(key, str):
+                raise EnvironmentMisfit(f"{self.name}.{name} has one named {key!r}, but names are str")
         shapes = {key: (self.num_envs, *([None] * (3 if is_picture(key) else 1))) for key in parts}
         found = {key: self._tensor(f"{name}[{key!r}]", x, shapes[key]) for key, x in parts.items()}
         return {key: x if x.dtype == torch.uint8 and is_picture(key) else x.float() for key, x in found.items()}
@@ -183,9 +309,10 @@ class Completed:
         """One policy step with `action` `(num_envs, action_dim)`; returns `(seen, reward, done)`."""
         env = self.env
         env.step(action)
+        metrics = self._same_metrics()
         given = [
             self._numbers("reward"),
-            *(self._tensor(f"metrics[{name!r}]", env.metrics[name], (self.num_envs,)) for name in self.metrics),
+            *(self._tensor(f"metrics[{name!r}]", metrics[name], (self.num_envs,)) for name in self.metrics),
         ]
         observed, final = self._alike("observation", self.observation), None
         if self.final_observation:
@@ -194,6 +321,7 @@ class Completed:
         success = None if self.success is None else self._truths("success")
         ends = self._truths("termination"), self._truths("truncation")
         self.after_step(given, observed, final, *ends, time_out, success)
+        self._check_late()
         return self.seen, self.reward, self.done
 
     @torch.no_grad()
@@ -210,10 +338,10 @@ class Completed:
         """What a step has come to, into tensors that stay; `given` is the reward and each metric. Can be compiled."""
         was_done = self.done.bool()
         torch._foreach_copy_(list(self.broken.given), given)
+        broken = self.broken.find((), observed if final is None else final, self.observation)
         _copy(observed, self.observation)
         if final is not None:
             _copy(final, self.final_observation)
-        broken = self.broken.find((), observed if final is None else final)
         terminated, late = termination.bool() | broken, truncation.bool()
         self.termination.copy_(terminated)
         self.truncation.copy_(late & ~terminated)

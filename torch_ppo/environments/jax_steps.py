@@ -63,7 +63,9 @@ class Stepping:
             raise EnvironmentMisfit(
                 f"{self.name}: state.info lacks truncation, which Brax's EpisodeWrapper writes; wrap_env = True would work"
             )
-        self.metrics, self.has_time_out = tuple(state.metrics), "time_out" in state.info
+        # Brax's evaluation puts the reward in the place of a metric of that name.
+        self.metrics = tuple(name for name in state.metrics if name != "reward")
+        self.has_time_out = "time_out" in state.info
         truncation = state.info["truncation"]
         rows = [state.reward, state.done * (1 - truncation), truncation]
         if self.has_time_out:

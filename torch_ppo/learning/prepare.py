@@ -40,6 +40,8 @@ def replace_broken_sequences(batch: Batch) -> None:
     if batch.broken is None:
         return
     broken = batch.broken.ne(0).any(0)
+    for x in batch.bootstrap_observation.values():  # acted on only in the next batch, where it will have broken a world
+        broken |= ~x.flatten(1).sum(1).isfinite()
     if host_can_ask(broken) and not broken.any():
         return  # only there does asking cost nothing
     order = broken.to(torch.int8).argsort(stable=True)  # sound ones first

@@ -64,7 +64,8 @@ def describe(
     if kind == "observation":
         key = cause.split('"')[1]
         if key in case["final_observation"]:  # else no network sees it, and it was not kept
-            values = case["final_observation"][key][-1][-frame_dims[key] :]
+            last, before = (case[when][key][-1][-frame_dims[key] :] for when in ("final_observation", "observation"))
+            values = last if not last.isfinite().all() or before.isfinite().all() else before
             column = worst(values)
             return f"{cause}, column {column}, is {values[column].item()}"
     return f"{cause} is inf or NaN"

@@ -181,7 +181,8 @@ class TrainingState:
         for name in ("episode_length", "action_repeat"):
             asked, found = getattr(config, name), getattr(env, name)
             if asked not in (None, found) and not source.simulated:
-                raise ConfigError(f"{name} is {asked}, but {env.name} has {found} of its own; leave it out")
+                instead = "leave it out" if getattr(Config, name) is None else f"{name} = {found} would work"
+                raise ConfigError(f"{name} is {asked}, but {env.name} has {found} of its own; {instead}")
         return env
 
     @property

@@ -64,10 +64,12 @@ class BrokenWorlds:
         found = {f"{prefix}/broken_envs/{cause}": float(n) for cause, n in zip(self.causes, numbers, strict=True) if n}
         return {f"{prefix}/broken_envs": float(sum(numbers)), **found}
 
-    def find(self, state: Iterable[Tensor], observed: Observation) -> Tensor:
+    def find(self, state: Iterable[Tensor], observed: Observation, acted_on: Observation) -> Tensor:
         """Where a world is broken after a step, bool `(num_envs,)`; counts them, and zeroes their reward and metrics.
 
-        state:  parts of it, of any number of columns; none where it is not known
+        state:     parts of it, of any number of columns; none where it is not known
+        observed:  before any restart
+        acted_on:  what was observed before the step: the first of an episode is no `observed`
         """
         first, *others = [x for x in state if x.shape[1]] or [None]
         if first is not None:
@@ -76,6 +78,7 @@ class BrokenWorlds:
             torch.maximum(self._state_size, x.abs().amax(1), out=self._state_size)
         for key, row in self._seen.items():
             torch.sum(observed[key].flatten(1), 1, out=row)  # inf or NaN if any of them is
+            row.add_(acted_on[key].flatten(1).sum(1))
         sound = self.values.abs() <= self._largest  # false for NaN
         if host_can_ask(sound) and sound.all():
             self.cause.zero_()

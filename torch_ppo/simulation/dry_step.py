@@ -7,7 +7,7 @@ what was found, and what was expected.
 import math
 import sys
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from torch_ppo.errors import UserError, is_of_memory
 from torch_ppo.formulas.pixels import is_picture
+from torch_ppo.simulation.episode_totals import taken_name
 from torch_ppo.simulation.physics import Physics, PhysicsError
 from torch_ppo.simulation.scaling import say_once
 from torch_ppo.simulation.task import Memory, Observation, Task, TaskError, observation_parts
@@ -213,22 +214,28 @@ def dry_step(
     with raising_one_line(task), _writing_in_place(physics, fail), _no_other_random_numbers(fail):
         task.start(physics, memory, own)
         task.each_episode(memory, own)
-        if task.apply(physics, memory, action) is not None:
-            fail("apply", "returns something, but must write it: physics.ctrl.copy_(controls)")
-        if task.each_substep(physics, memory, action) is not None:
-            fail("each_substep", "returns something, but must write it: physics.ctrl.copy_(controls)")
-        task.after_step(physics, memory, action)
+        for method in ("apply", "each_substep", "after_step"):
+            with _only_read("the action", [action], method, fail):
+                returned = getattr(task, method)(physics, memory, action)
+            if returned is not None and method != "after_step":
+                fail(method, "returns something, but must write it: physics.ctrl.copy_(controls)")
         physics.forward()
-        observed = task.observe(physics, memory)
-        reward = task.reward(physics, memory, action)
-        ends = {method: getattr(task, method)(physics, memory) for method in ("terminated", "time_out", "success")}
+        state = ("the state or the sensors of physics", [*physics.start_parts().values(), physics.sensordata])
+        with _only_read(*state, "observe", fail):
+            observed = task.observe(physics, memory)
+        with _only_read("the action", [action], "reward", fail), _only_read(*state, "reward", fail):
+            reward = task.reward(physics, memory, action)
+        ends = {}
+        for method in ("terminated", "time_out", "success"):
+            with _only_read(*state, method, fail):
+                ends[method] = getattr(task, method)(physics, memory)
     expected.same_memory(memory, copies)
     expected.observation(task, observed, pictures)
     metric_names = expected.reward(task, reward)
     expected.ends(ends)
     has_success = ends["success"] is not None
-    if has_success and "success_rate" in metric_names:
-        fail("reward", "returns a metric 'success_rate', but that is what success is reported as")
+    if taken := taken_name(metric_names, has_success=has_success):
+        fail("reward", f"returns a {taken}; another name would work")
     return Found(as_observation(observed), isinstance(observed, Tensor), metric_names, has_success)
 
 
@@ -271,6 +278,20 @@ def _writing_in_place(physics: Physics, fail: object) -> Iterator[None]:
                 "start or apply",
                 f"puts another tensor in the place of physics.{name}; physics.{name}.copy_(x) writes into it",
             )
+
+
+@contextmanager
+def _only_read(
+    what: str, tensors: Iterable[Tensor], method: str, fail: Callable[[str, str], NoReturn]
+) -> Iterator[None]:
+    """Refuses what writes into them, as `v = physics.qvel; v *= 0.1` does: the simulation would go on from there."""
+    tensors = [x for x in tensors if not x.is_inference()]  # which do not count
+    before = [x._version for x in tensors]
+    yield
+    if [x._version for x in tensors] != before:
+        fail(
+            method, f"writes into {what}, which it may only read; x * 0.1 instead of x *= 0.1, or x.clone(), is a copy"
+        )
 
 
 @contextmanager

@@ -326,7 +326,7 @@ class Env:
         for name, value in self.metrics.items():
             value.copy_(metrics[name])
         observed = self._observations.newest(memory)
-        broken = self.broken.find((physics.qpos, physics.qvel), observed)
+        broken = self.broken.find((physics.qpos, physics.qvel), observed, self.observation)
         stacks = self._observations.stacked(observed)
         terminated = task.terminated(physics, memory)
         terminated = broken if terminated is None else terminated.bool() | broken

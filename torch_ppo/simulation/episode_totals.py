@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 
+def taken_name(metric_names: Iterable[object], *, has_success: bool) -> str | None:
+    """A metric whose name is that of a total of ours, and what this is, in words; None if there is none."""
+    ours = {"reward": "rewards are", "sum_reward": "the sum of rewards is", "length": "lengths of episodes are"}
+    ours |= {"success_rate": "success is"} if has_success else {}
+    return next(
+        (f"metric {name!r}, but that is what {ours[name]} reported as" for name in metric_names if name in ours), None
+    )
+
+
 class EpisodeTotals:
     """Of the episode that each env is in; on a done step, of the one that it finishes.
 
