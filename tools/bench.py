@@ -23,22 +23,22 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import torch
-import tyro
 
 from torch_ppo.envs import make_task
+from torch_ppo.errors import user_errors
 from torch_ppo.formulas.networks import Dense
 from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.running.accelerate import keep_freed_memory, torch_left_as_it_was
 from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import load_config
+from torch_ppo.settings.files import load_config, read_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,10 +275,11 @@ def lines(name: str, result: dict[str, object]) -> Iterator[str]:
         yield f"{key + ' start':>12} {seconds:>10.1f} s to the end of the first training step"
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.bench`."""
-    arguments = tyro.cli(BenchArguments, prog="python -m tools.bench")
-    settings = tomllib.loads("\n".join(arguments.set))
+    arguments = read_command_line(BenchArguments, "tools.bench")
+    settings = read_settings(arguments.set, "--set")
     keep_freed_memory()
     results = {"machine": machine(), "results": []}
     print("env steps per second: median (lowest .. highest)")

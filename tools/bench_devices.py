@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import tyro
+from torch_ppo.errors import UserError, user_errors
+from torch_ppo.settings.command_line import read_command_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,16 @@ class DevicesArguments:
     """File for the numbers."""
 
 
+def _named(setting: str) -> tuple[str, str]:
+    """The name and the value of one; UserError if it has no =."""
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise UserError(f"--set {setting} is not understood; --set {name}=VALUE would be")
+    return name, value
+
+
 def steps_per_second(arguments: DevicesArguments, processes: int) -> float:
-    """Of one training: the median over its reports but the first. Raises CalledProcessError if it fails."""
+    """Of one training: the median over its reports but the first. UserError with its own words if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         threads = max(1, len(os.sched_getaffinity(0)) // processes)
         options = {
@@ -49,19 +58,26 @@ def steps_per_second(arguments: DevicesArguments, processes: int) -> float:
             "num-evals": arguments.reports + 1,
             "torch-threads": threads,
             "run-dir": f"{folder}/run",
-            **dict(setting.split("=", 1) for setting in arguments.set),
+            **dict(_named(setting) for setting in arguments.set),
         }
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command += ["-m", "torch_ppo.train", "--no-run-evals"]
         command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        if ended.returncode:
+            said = [line for line in ended.stderr.splitlines() if line.strip()] or ["nothing"]
+            told = next((line for line in said if line.startswith("error: ")), said[-1])
+            raise UserError(f"the training ended with status {ended.returncode}: {told.removeprefix('error: ')}")
         history = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
     rates = [line["training/sps"] for line in map(json.loads, history) if "training/sps" in line]
     return statistics.median(rates[1:])
 
 
-def main(arguments: DevicesArguments) -> None:
+@user_errors()
+def main() -> None:
     """Measures in turns, prints every rate and the ratios' medians."""
+    arguments = read_command_line(DevicesArguments, "tools.bench_devices")
     rounds = []
     for _ in range(arguments.rounds):
         rates = {n: steps_per_second(arguments, n) for n in arguments.processes}
@@ -77,4 +93,4 @@ def main(arguments: DevicesArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(DevicesArguments, description=__doc__.splitlines()[0]))
+    main()

@@ -22,12 +22,13 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import torch
-import tyro
 from mujoco import rollout
 
 from tools.bench import machine
 from torch_ppo.envs import ENVS, make_task
+from torch_ppo.errors import user_errors
 from torch_ppo.running.accelerate import keep_freed_memory
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 
@@ -161,9 +162,10 @@ def line(name: str, result: dict[str, object]) -> str:
     return "| " + " | ".join([f"`{name}`", str(result["threads"]), str(result["substeps"]), *speed, *share]) + " |"
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.bench_physics`."""
-    arguments = tyro.cli(BenchPhysicsArguments, prog="python -m tools.bench_physics")
+    arguments = read_command_line(BenchPhysicsArguments, "tools.bench_physics")
     keep_freed_memory()
     torch.set_num_threads(1)
     results = {"machine": machine(), "results": {}}

@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 import mujoco
 import torch
-import tyro
 
 from torch_ppo.envs import make_task
-from torch_ppo.errors import UserError
+from torch_ppo.errors import UserError, user_errors
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 from torch_ppo.simulation.views import View
@@ -86,6 +86,8 @@ def by_mujoco_renderer(env: Env, view: View, stack: contextlib.ExitStack, *, pla
 def renderers(arguments: BenchArguments, stack: contextlib.ExitStack) -> dict[str, Callable[[], None]]:
     """By name; each draws all worlds."""
     task = make_task(arguments.task)
+    if not task.views:
+        raise UserError(f"{arguments.task} has no views; those of cartpole_balance_vision can be drawn")
     view = dataclasses.replace(next(iter(task.views.values())), height=arguments.size, width=arguments.size)
     found = {"rays": make_env(task, "warp", arguments).physics.render}
     if arguments.device != "cpu":
@@ -103,9 +105,10 @@ def renderers(arguments: BenchArguments, stack: contextlib.ExitStack) -> dict[st
     }
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.bench_views`."""
-    arguments = tyro.cli(BenchArguments)
+    arguments = read_command_line(BenchArguments, "tools.bench_views")
     with contextlib.ExitStack() as stack:
         compare(renderers(arguments, stack), arguments)
 

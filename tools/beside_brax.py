@@ -22,7 +22,9 @@ from tools.bands import Curve, compare, draw
 from tools.bench import machine
 from tools.compare_brax import CompareArguments, learn_seeds
 from torch_ppo.environments.finding import source_of
+from torch_ppo.errors import user_errors
 from torch_ppo.running.seed_statistics import holm
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 
 # Playground's settings of each task, but smaller networks and batches, shorter episodes and a discount that goes with
@@ -119,9 +121,10 @@ def write(folder: Path, tasks: dict[str, dict[str, object]]) -> None:
     draw(panels, folder.with_suffix(".png"))
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.beside_brax`."""
-    arguments = tyro.cli(BesideArguments, prog="python -m tools.beside_brax")
+    arguments = read_command_line(BesideArguments, "tools.beside_brax")
     tasks: dict[str, dict[str, object]] = {}
     for task in arguments.tasks:
         folder = arguments.folder / task

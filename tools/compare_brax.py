@@ -22,26 +22,26 @@ import json
 import statistics
 import subprocess
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 
 import torch_ppo
 from tools.bands import Curve, compare, draw
 from tools.bench import machine
 from torch_ppo.environments.finding import source_of
 from torch_ppo.environments.sources import Source
+from torch_ppo.errors import user_errors
 from torch_ppo.learning.policy import Params
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import load_config
+from torch_ppo.settings.files import load_config, read_settings
 from torch_ppo.settings.sections import sections
 
 # What is Brax's by the same name, of training and of networks.
@@ -264,10 +264,11 @@ def compare_learning(arguments: CompareArguments, config: Config, impl: str) -> 
     return result
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.compare_brax`."""
-    arguments = tyro.cli(CompareArguments, prog="python -m tools.compare_brax")
-    config = load_config(arguments.config, **tomllib.loads("\n".join(arguments.set)))
+    arguments = read_command_line(CompareArguments, "tools.compare_brax")
+    config = load_config(arguments.config, **read_settings(arguments.set, "--set"))
     results = {"machine": machine(), "config": dataclasses.asdict(config)}
     for impl in arguments.impl:
         if arguments.learning:

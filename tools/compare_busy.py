@@ -12,19 +12,18 @@ import json
 import multiprocessing
 import statistics
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import tyro
-
 from tools.bench import machine
 from torch_ppo.envs import make_task
+from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.accelerate import keep_freed_memory
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.files import load_config
+from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.files import load_config, read_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +78,10 @@ def rate(state: TrainingState, seconds: float) -> float:
 
 def measure(arguments: BusyArguments, threads: int) -> dict[str, object]:
     """Rates of both, and the median of their ratios."""
-    settings = tomllib.loads("\n".join(arguments.set))
-    config = load_config(arguments.config, run_evals=False, torch_threads=threads, **settings)
+    settings = read_settings(arguments.set, "--set")
+    if "torch_threads" in settings:
+        raise ConfigError("torch_threads is compared; --torch-threads 1 2 says which")
+    config = load_config(arguments.config, **{**settings, "run_evals": False, "torch_threads": threads})
     state = TrainingState(config, make_task(config.env))
     for _ in range(3):
         training_step(state.collector, state.learner)
@@ -93,9 +94,10 @@ def measure(arguments: BusyArguments, threads: int) -> dict[str, object]:
     return {"torch_threads": threads, **rates, "ratio": ratio}
 
 
+@user_errors()
 def main() -> None:
     """The program."""
-    arguments = tyro.cli(BusyArguments, description=__doc__)
+    arguments = read_command_line(BusyArguments, "tools.compare_busy")
     keep_freed_memory()
     found = []
     for threads in arguments.torch_threads:

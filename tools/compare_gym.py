@@ -19,13 +19,14 @@ from pathlib import Path
 
 import gymnasium
 import torch
-import tyro
 
 from tools.bench import machine
 from torch_ppo.dialects import read_dialect
 from torch_ppo.environments.finding import source_of
+from torch_ppo.errors import user_errors
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
 
 
@@ -100,9 +101,10 @@ def stable_baselines3(arguments: GymArguments, kind: str) -> Callable[[], None]:
     return step
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.compare_gym`."""
-    arguments = tyro.cli(GymArguments, prog="python -m tools.compare_gym")
+    arguments = read_command_line(GymArguments, "tools.compare_gym")
     warnings.simplefilter("ignore")
     steps = {"ours": ours(arguments, compiled=False)}
     if arguments.compile:

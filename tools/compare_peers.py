@@ -19,19 +19,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-import tyro
 
 from tools.bench import machine
 from torch_ppo.envs import make_task
+from torch_ppo.errors import user_errors
 from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
-from torch_ppo.settings.files import load_config
+from torch_ppo.settings.files import load_config, read_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +184,11 @@ PEERS = {
 }
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.compare_peers`."""
-    arguments = tyro.cli(PeersArguments, prog="python -m tools.compare_peers")
-    config = load_config(arguments.config, run_evals=False, **tomllib.loads("\n".join(arguments.set)))
+    arguments = read_command_line(PeersArguments, "tools.compare_peers")
+    config = load_config(arguments.config, **{**read_settings(arguments.set, "--set"), "run_evals": False})
     probe = TrainingState(dataclasses.replace(config, compile=False), make_task(config.env))
     (obs_dim,) = probe.observation_sizes.values()
     updates = {"ours": prepared(lambda: None, ours(dataclasses.replace(config, compile=False)))}

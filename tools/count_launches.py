@@ -31,9 +31,11 @@ from torch._inductor.graph import GraphLowering
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from torch_ppo.envs import make_task
+from torch_ppo.errors import user_errors
 from torch_ppo.formulas import losses
 from torch_ppo.running.accelerate import compile_parts
 from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import load_config
 from torch_ppo.simulation.host import as_on_cuda
 
@@ -254,8 +256,10 @@ def lines(counts: dict[str, object]) -> Iterator[str]:
     yield f"  graphs       unroll {total['unroll_nodes']:.0f} nodes, SGD pass {total['sgd_pass_nodes']:.0f}"
 
 
-def main(arguments: CountArguments) -> None:
+@user_errors()
+def main() -> None:
     """Counts each configuration, prints, and writes JSON."""
+    arguments = read_command_line(CountArguments, "tools.count_launches")
     results, generate = [], cpu_code if arguments.kernels else None
     if arguments.triton:
         from tools.triton_code import triton_code
@@ -270,4 +274,4 @@ def main(arguments: CountArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CountArguments, description=__doc__.splitlines()[0]))
+    main()

@@ -3,16 +3,20 @@
 python -m tools.deploy_latency runs/first        (after: python -m torch_ppo.export runs/first --format all)
 """
 
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 
+from torch_ppo.errors import UserError, user_errors
 from torch_ppo.exporting import onnx_file, pt2, safetensors_file, torchscript
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
+from torch_ppo.settings.command_line import read_command_line
 
 CALLS = 2000
 
@@ -29,10 +33,23 @@ def median_microseconds(call: Callable[[], object]) -> float:
     return 1e6 * float(np.median(seconds))
 
 
+@dataclass(frozen=True)
+class LatencyArguments:
+    """Time one call of an exported policy in each runtime that Python has."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder, exported with --format all."""
+
+
+@user_errors()
 def main() -> None:
     """Prints a line on each runtime."""
+    folder = read_command_line(LatencyArguments, "tools.deploy_latency").run
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
+    files = [folder / f"policy{module.SUFFIX}" for module in (safetensors_file, torchscript, pt2, onnx_file)]
+    if missing := [file.name for file in files if not file.is_file()]:
+        export = f"python -m torch_ppo.export {folder} --format all"
+        raise UserError(f"{folder} has no {', '.join(missing)}; {export} would write all, where there is a run")
     numpy_policy = NumpyPolicy(folder / "policy.safetensors")
     tensor = torch.zeros(1, numpy_policy.sizes[0])
     array = tensor.numpy()

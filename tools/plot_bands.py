@@ -18,6 +18,8 @@ import tyro
 
 from tools.bands import compare
 from tools.plot_curves import read_curve
+from torch_ppo.errors import UserError, user_errors
+from torch_ppo.settings.command_line import read_command_line
 
 # Blue and vermilion of Okabe and Ito, who chose them for the colour-blind; dashes tell the two apart in grey.
 SIDES = {
@@ -38,14 +40,19 @@ class PlotBandsArguments:
     """What the title says."""
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.plot_bands`."""
-    arguments = tyro.cli(PlotBandsArguments, prog="python -m tools.plot_bands")
+    arguments = read_command_line(PlotBandsArguments, "tools.plot_bands")
     plt.rcParams["font.size"] = 13
     figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
     curves = []
     for who, (pattern, style) in SIDES.items():
         seeds = [read_curve(path)[:2] for path in sorted(arguments.folder.glob(pattern))]
+        if not seeds:
+            raise UserError(
+                f"{arguments.folder} has no {pattern}; python -m tools.compare_brax --learning FOLDER writes them"
+            )
         curves.append({seed: list(zip(*curve, strict=True)) for seed, curve in enumerate(seeds)})
         steps, rewards = seeds[0][0], np.array([reward for _, reward in seeds])
         low, median, high = np.percentile(rewards, [25, 50, 75], axis=0)

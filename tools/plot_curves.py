@@ -15,7 +15,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import tyro
 
+from torch_ppo.errors import UserError, user_errors
 from torch_ppo.running.history import read_history
+from torch_ppo.settings.command_line import read_command_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ def read_curve(run: Path) -> tuple[list[float], list[float], list[float]]:
     """Env steps in millions, mean reward, and its standard deviation, of a run's evaluations."""
     path = run / "metrics.jsonl" if run.is_dir() else run
     rows = [row for row in read_history(path) if "eval/episode_reward" in row]
+    if not rows:
+        raise UserError(f"{path} has no evaluations: a run's folder, or its metrics.jsonl, would have")
     return (
         [row["step"] / 1e6 for row in rows],
         [row["eval/episode_reward"] for row in rows],
@@ -43,9 +47,10 @@ def read_curve(run: Path) -> tuple[list[float], list[float], list[float]]:
     )
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.plot_curves`."""
-    arguments = tyro.cli(PlotArguments, prog="python -m tools.plot_curves")
+    arguments = read_command_line(PlotArguments, "tools.plot_curves")
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for run in arguments.runs:
         steps, mean, std = read_curve(run)

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torch_ppo.errors import user_errors
 from torch_ppo.play import PlayArguments, make_player
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.video import tiles, write_video
 
@@ -76,13 +77,13 @@ def labelled(picture: np.ndarray, text: str) -> np.ndarray:
     return np.asarray(image)
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.plot_strip`."""
-    arguments = tyro.cli(PlotStripArguments, prog="python -m tools.plot_strip")
-    with user_errors():
-        films = [film(run, arguments) for run in arguments.runs]
-        frames = [tiles(pictures, arguments.columns or len(films)) for pictures in zip(*films, strict=True)]
-        write_video(arguments.output, frames, 1 / arguments.fps)
+    arguments = read_command_line(PlotStripArguments, "tools.plot_strip")
+    films = [film(run, arguments) for run in arguments.runs]
+    frames = [tiles(pictures, arguments.columns or len(films)) for pictures in zip(*films, strict=True)]
+    write_video(arguments.output, frames, 1 / arguments.fps)
     print(f"{arguments.output}: {len(frames)} frames, {arguments.output.stat().st_size / 1e6:.2f} MB")
 
 

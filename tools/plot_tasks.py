@@ -18,6 +18,8 @@ import tyro
 from matplotlib.axes import Axes
 
 from tools.plot_curves import read_curve
+from torch_ppo.errors import user_errors
+from torch_ppo.settings.command_line import read_command_line
 
 COLUMNS = 3
 
@@ -52,9 +54,10 @@ def draw_run(axes: Axes, run: Path, label: str, kept: bool) -> float:
     return max(mean)
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.plot_tasks`."""
-    arguments = tyro.cli(PlotTasksArguments, prog="python -m tools.plot_tasks")
+    arguments = read_command_line(PlotTasksArguments, "tools.plot_tasks")
     tasks: dict[str, list[tuple[Path, str, bool]]] = {}
     for run in sorted(arguments.runs):
         task, label, kept = name_parts(run)

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import user_errors
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, picture_model, show_state
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
@@ -79,11 +80,11 @@ def view(name: str, arguments: PlotViewsArguments) -> Image.Image:
     return picture
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.plot_views`."""
-    arguments = tyro.cli(PlotViewsArguments, prog="python -m tools.plot_views")
-    with user_errors():
-        views = [np.asarray(view(name, arguments)) for name in arguments.shown]
+    arguments = read_command_line(PlotViewsArguments, "tools.plot_views")
+    views = [np.asarray(view(name, arguments)) for name in arguments.shown]
     columns = min(COLUMNS, len(views))
     views += [np.zeros_like(views[0])] * (-len(views) % columns)
     rows = [np.concatenate(views[i : i + columns], axis=1) for i in range(0, len(views), columns)]

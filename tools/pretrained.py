@@ -7,12 +7,17 @@ How one is made: export its run with `--format safetensors --output torch_ppo/pr
 """
 
 import re
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from torch_ppo import evaluate
+from torch_ppo.errors import UserError, did_you_mean, user_errors
 from torch_ppo.exporting.numpy_policy import NumpyPolicy
 from torch_ppo.running.pretrained import find_policy, pretrained_tasks
+from torch_ppo.settings.command_line import read_command_line
 
 PAGE = Path(__file__).parents[1] / "docs" / "pretrained.md"
 HEAD = "| task | return, 100 episodes | length | trained for | evaluated in its run | hidden layers | size |\n|---|---|---|---|---|---|---|"
@@ -37,10 +42,24 @@ def row(task: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class PretrainedArguments:
+    """Write the table of docs/pretrained.md anew."""
+
+    tasks: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Those whose row is measured; by default all."""
+
+
+@user_errors()
 def main() -> None:
+    """The program `python -m tools.pretrained`."""
+    tasks = read_command_line(PretrainedArguments, "tools.pretrained").tasks or pretrained_tasks()
+    for task in tasks:
+        if task not in pretrained_tasks():
+            raise UserError(f"no policy comes along for {task!r}{did_you_mean(task, pretrained_tasks())}")
     before = PAGE.read_text()
     rows = {found[1]: found[0] for found in re.finditer(r"^\| `(\w+)` .*\|$", before, re.MULTILINE)}
-    for task in sys.argv[1:] or pretrained_tasks():
+    for task in tasks:
         rows[task] = row(task)
         print(rows[task])
     table = "\n".join([HEAD, *(rows[task] for task in pretrained_tasks() if task in rows)])

@@ -21,12 +21,12 @@ from typing import Literal
 
 import mujoco
 import torch
-import tyro
 from torch import Tensor
 
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import user_errors
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Observation, Task
@@ -207,17 +207,17 @@ HEADER = (
 )
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.size_buffers`."""
-    arguments = tyro.cli(SizeArguments, prog="python -m tools.size_buffers")
-    with user_errors():
-        names = arguments.env or (() if arguments.run else tuple(sorted(ENVS)))
-        table = [HEADER, *(row(name, "random", measure_random(name, arguments), arguments.margin) for name in names)]
-        for run in arguments.run:
-            checkpoint = load_checkpoint(find_checkpoint(run))
-            name = checkpoint["config"]["env"]
-            table.append(row(name, "random", measure_random(name, arguments), arguments.margin))
-            table.append(row(name, run.name, measure_run(checkpoint, arguments), arguments.margin))
+    arguments = read_command_line(SizeArguments, "tools.size_buffers")
+    names = arguments.env or (() if arguments.run else tuple(sorted(ENVS)))
+    table = [HEADER, *(row(name, "random", measure_random(name, arguments), arguments.margin) for name in names)]
+    for run in arguments.run:
+        checkpoint = load_checkpoint(find_checkpoint(run))
+        name = checkpoint["config"]["env"]
+        table.append(row(name, "random", measure_random(name, arguments), arguments.margin))
+        table.append(row(name, run.name, measure_run(checkpoint, arguments), arguments.margin))
     widths = [max(len(cells[i]) for cells in table) for i in range(len(HEADER))]
     for cells in table:
         print("  ".join(text.ljust(width) for text, width in zip(cells, widths, strict=True)).rstrip())

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+from torch_ppo.errors import user_errors
+from torch_ppo.settings.command_line import read_command_line
 
 NUM_ENVS, UNROLL = 16, 8
 # Far more than any time is enough for: a report every 100 training steps, which is several in a second.
@@ -84,15 +85,24 @@ def watch(seconds: float, every: float) -> tuple[list[Sample], int]:
             return samples, sum(1 for _ in history)
 
 
-def main(minutes: float = 60.0, every: float = 5.0, max_growth: float = 10.0) -> None:
-    """Soaks and judges.
+@dataclass(frozen=True)
+class SoakArguments:
+    """Soak one small training, and judge."""
 
-    Args:
-        minutes: how long
-        every: seconds between two looks
-        max_growth: MB an hour that are still called flat
-    """
-    samples, reports = watch(60 * minutes, every)
+    minutes: float = 60.0
+    """How long."""
+    every: float = 5.0
+    """Seconds between two looks."""
+    max_growth: float = 10.0
+    """MB an hour that are still called flat."""
+
+
+@user_errors()
+def main() -> None:
+    """The program `python -m tools.soak`."""
+    arguments = read_command_line(SoakArguments, "tools.soak")
+    minutes = arguments.minutes
+    samples, reports = watch(60 * minutes, arguments.every)
     kept = settled(samples)
     first, last, rise = kept[0], kept[-1], growth(kept)
     for s in samples[:: max(1, len(samples) // 12)]:
@@ -101,9 +111,9 @@ def main(minutes: float = 60.0, every: float = 5.0, max_growth: float = 10.0) ->
         f"{reports} reports in {minutes:g} minutes; from {first.seconds:.0f} s on {first.megabytes:.1f} -> "
         f"{last.megabytes:.1f} MB, {rise:+.1f} MB an hour; {first.files} -> {last.files} open files"
     )
-    if rise > max_growth or last.files > first.files:
+    if rise > arguments.max_growth or last.files > first.files:
         sys.exit("not flat")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

@@ -18,6 +18,7 @@ from torch_ppo.envs import make_task
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 
@@ -96,21 +97,21 @@ def track(agent: Agent, config: dict[str, object], command: Tensor, arguments: T
     return Tracking(velocity.mean((0, 1)), (velocity - command).abs().mean((0, 1)), falls)
 
 
+@user_errors()
 def main() -> None:
     """The program `python -m tools.track_command`."""
-    arguments = tyro.cli(TrackArguments, prog="python -m tools.track_command")
-    with user_errors():
-        if arguments.settle >= arguments.seconds:
-            raise UserError(f"nothing is left of {arguments.seconds} s after {arguments.settle} s of settling")
-        checkpoint = load_checkpoint(find_checkpoint(arguments.run, "best"))
-        agent = agent_from_checkpoint(checkpoint)
-        for number, forward in enumerate(arguments.forward):
-            command = torch.tensor([forward, arguments.left, arguments.turn])
-            found = track(agent, checkpoint["config"], command, arguments)
-            if number == 0:
-                print("command (m/s m/s rad/s)   velocity                 off by                   falls")
-            columns = [" ".join(f"{x:+7.2f}" for x in row.tolist()) for row in (command, found.velocity, found.error)]
-            print(*columns, f"{found.falls:5d}", sep="  ")
+    arguments = read_command_line(TrackArguments, "tools.track_command")
+    if arguments.settle >= arguments.seconds:
+        raise UserError(f"nothing is left of {arguments.seconds} s after {arguments.settle} s of settling")
+    checkpoint = load_checkpoint(find_checkpoint(arguments.run, "best"))
+    agent = agent_from_checkpoint(checkpoint)
+    for number, forward in enumerate(arguments.forward):
+        command = torch.tensor([forward, arguments.left, arguments.turn])
+        found = track(agent, checkpoint["config"], command, arguments)
+        if number == 0:
+            print("command (m/s m/s rad/s)   velocity                 off by                   falls")
+        columns = [" ".join(f"{x:+7.2f}" for x in row.tolist()) for row in (command, found.velocity, found.error)]
+        print(*columns, f"{found.falls:5d}", sep="  ")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import tyro
 import warp as wp
 
 from torch_ppo.envs import make_task
+from torch_ppo.errors import user_errors
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.simulation.warp_engine import WarpPhysics
 
 BLOCK_DIM = 256  # threads per block where a launch does not say
@@ -79,9 +81,10 @@ def compile_modules(modules: Iterable[tuple[wp.Module, int]], arch: int) -> list
     return failed
 
 
+@user_errors()
 def main() -> None:
     """The program."""
-    arguments = tyro.cli(KernelArguments, prog="python -m tools.warp_kernels")
+    arguments = read_command_line(KernelArguments, "tools.warp_kernels")
     started, modules = time.perf_counter(), {}
     for name in arguments.env:
         for deterministic in dict.fromkeys((False, arguments.deterministic)):

@@ -16,7 +16,12 @@ FRONTS = ("torch-ppo", "python -m torch_ppo")  # what stands before the program'
 
 
 def called(program: str) -> str:
-    """A program's name in the way that this process was called: `torch-ppo play`, or `python -m torch_ppo.play`."""
+    """A program's name in the way that this process was called: `torch-ppo play`, or `python -m torch_ppo.play`.
+
+    Those of a checkout are modules alone: `tools.bench`.
+    """
+    if program.startswith("tools."):
+        return f"python -m {program}"
     for front in FRONTS:
         if sys.argv[0].startswith(f"{front} "):
             return f"{front} {program}"

@@ -5,6 +5,7 @@ import json
 import os
 import tomllib
 import typing
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -45,23 +46,43 @@ def read_config(name_or_path: str) -> dict[str, object]:
         raise ConfigError(f"there is no configuration file {name_or_path}")
     else:
         raise ConfigError(f"there is no configuration {name_or_path!r}{did_you_mean(name_or_path, shipped)}")
+    values = _settings_in(content, name_or_path)
+    place, colon, attribute = values.get("env", "").rpartition(":")
+    if place.endswith(".py"):  # else the name of a task or a module
+        values["env"] = f"{_beside(path, place)}{colon}{attribute}"
+    if restored := values.get("restore_checkpoint_path"):
+        values["restore_checkpoint_path"] = _beside(path, restored)
+    return values
+
+
+def read_settings(lines: Sequence[str], where: str) -> dict[str, object]:
+    """The settings in lines of TOML such as num_envs=64, checked for unknown keys; `where` says what gave them."""
+    try:
+        return _settings_in("\n".join(lines).encode(), where)
+    except TomlError as error:
+        raise ConfigError(
+            f"{error}; numbers are as num_envs=64, a text has quotes of its own: 'physics=\"warp\"'"
+        ) from None
+
+
+class TomlError(ConfigError):
+    """What is no TOML at all."""
+
+
+def _settings_in(content: bytes, where: str) -> dict[str, object]:
+    """The settings in TOML, checked for unknown keys and wrong types."""
     try:
         values = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # of TOML, of Unicode, of an int of thousands of digits
-        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from None
+        raise TomlError(f"{where} is not valid TOML: {error}") from None
     # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     known = typing.get_type_hints(Config)
     for key, value in values.items():
         if key not in known:
             hint = f"; it is {THEIRS[key]} here" if key in THEIRS else did_you_mean(key, known)
-            raise ConfigError(f"unknown key {key!r} in {name_or_path}{hint}")
+            raise ConfigError(f"unknown key {key!r} in {where}{hint}")
         check_type(key, value, known[key])
-    place, colon, attribute = values.get("env", "").rpartition(":")
-    if place.endswith(".py"):  # else the name of a task or a module
-        values["env"] = f"{_beside(path, place)}{colon}{attribute}"
-    if restored := values.get("restore_checkpoint_path"):
-        values["restore_checkpoint_path"] = _beside(path, restored)
     return values
 
 

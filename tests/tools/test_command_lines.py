@@ -1,0 +1,61 @@
+"""What the programs of a checkout say of a command line that they cannot read: one line, as the others do."""
+
+import importlib
+import importlib.util
+import sys
+
+import pytest
+
+TOOLS = (
+    "bench bench_devices bench_physics bench_views beside_brax compare_brax compare_busy compare_gym compare_peers "
+    "count_launches deploy_latency plot_bands plot_curves plot_strip plot_tasks plot_views pretrained size_buffers soak "
+    "track_command warp_kernels"
+).split()
+
+
+def ended(monkeypatch, capsys, tool, *words):
+    """Exit status, output and errors of a program that ends by itself."""
+    if tool.startswith("plot_") and importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"tools.{tool}").main()
+    return end.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_no_such_option(monkeypatch, capsys, tool):
+    code, _, said = ended(monkeypatch, capsys, tool, "--qqqqqq")
+    assert (code, said) == (2, f"error: there is no option --qqqqqq; python -m tools.{tool} --help has them all\n")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help(monkeypatch, capsys, tool):
+    code, printed, _ = ended(monkeypatch, capsys, tool, "--help")
+    assert code in (None, 0) and printed.startswith(f"usage: python -m tools.{tool} ")
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "what"),
+    [
+        ("bench", ("--config", "nonsense"), "there is no configuration 'nonsense'"),
+        ("bench", ("--set", "lr=1"), "unknown key 'lr' in --set; it is learning_rate here"),
+        ("bench", ("--set", "capture=unroll"), "--set is not valid TOML"),
+        ("bench", ("--set", "num_envs=1.5"), "num_envs is 1.5, but must be an int"),
+        ("bench_devices", ("--set", "compile"), "--set compile is not understood; --set compile=VALUE would be"),
+        ("bench_physics", ("--env", "nonsense"), "there is no env 'nonsense'"),
+        ("bench_views", ("--task", "cartpole"), "cartpole has no views"),
+        ("compare_busy", ("--set", "torch_threads=3"), "torch_threads is compared; --torch-threads 1 2 says which"),
+        ("deploy_latency", (), "RUN is missing"),
+        ("deploy_latency", ("nowhere",), "nowhere has no policy.safetensors, policy.pt, policy.pt2, policy.onnx"),
+        ("plot_bands", ("nowhere",), "nowhere has no "),
+        ("plot_curves", (), "RUNS is missing"),
+        ("plot_curves", ("nowhere",), "nowhere has no evaluations"),
+        ("plot_tasks", ("nowhere",), "nowhere has no evaluations"),
+        ("pretrained", ("walker_wlk",), "no policy comes along for 'walker_wlk'; did you mean 'walker_walk'?"),
+    ],
+)
+def test_what_cannot_be(monkeypatch, capsys, tmp_path, tool, words, what):
+    monkeypatch.chdir(tmp_path)
+    code, _, said = ended(monkeypatch, capsys, tool, *words)
+    assert code == 2 and said.count("\n") == 1 and said.startswith(f"error: {what}")
