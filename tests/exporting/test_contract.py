@@ -212,3 +212,39 @@ def test_a_stack_of_observations(tmp_path):
     assert (contract["observation"]["size"], contract["observation"]["history"]) == (15, 3)
     assert [part["size"] for part in contract["observation"]["parts"]] == [1, 1, 1, 1, 1]
     assert len(contract["observation"]["mean"]) == 15 and contract["trained_with_action_delay"] == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("action.actuators", [0]),
+        ("action.actuators", [{"name": "slide", "scale": 1.0, "offset": 0.0, "control_range": [-1.0, {}]}]),
+        ("action.actuators", [{"name": "slide", "scale": 1.0, "offset": 0.0, "control_range": [1.0]}]),
+        ("action.actuators", [{"name": "slide", "scale": "1", "offset": 0.0, "control_range": None}]),
+        ("action.actuators", [{"name": None, "scale": None}]),
+        ("action.discrete.choices", [2, 0]),
+        ("action.discrete.choices", [2.5]),
+        ("action.size", 0),
+        ("action.size", True),
+        ("observation.size", -1),
+        ("observation.history", 0),
+        ("observation.std", [1.0, None]),
+        ("action_repeat", 0),
+        ("control_dt", 0.0),
+        ("trained_with_action_delay", [2, 1]),
+        ("trained_with_action_delay", []),
+        ("task.episode_length", 0),
+        ("pixels", [{"key": "pixels/front", "height": 8, "width": 8}]),
+        ("pixels", {"key": "pixels/front"}),
+        ("origin.env_steps", "many"),
+    ],
+)
+def test_damaged_parts_are_named(tmp_path, part, value):
+    contract = contract_of(tmp_path, make_task("cartpole"), env="cartpole")
+    where, names = contract, part.split(".")
+    for name in names[:-1]:
+        where[name] = dict(where.get(name) or {})
+        where = where[name]
+    where[names[-1]] = value
+    with pytest.raises(ExportError, match=f"has a contract without {part}: it is damaged; export its run again"):
+        check_contract(contract, tmp_path)
