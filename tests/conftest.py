@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_ppo.simulation.mujoco_engine import available_cores
+from torch_ppo.simulation.cores import available_cores
 
 
 @pytest.hookimpl(optionalhook=True)

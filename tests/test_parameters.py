@@ -228,6 +228,7 @@ def test_torch_threads(monkeypatch, settings, threads):
     """Those asked for; else by the size of an SGD step, and no more than there are."""
     seen = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr("torch_ppo.running.threads.available_cores", lambda: 64)
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
     sizes = {"num_envs": settings.get("batch_size", 1), "num_minibatches": 1, "value_hidden_layer_sizes": (256, 256)}
     torch_ppo.train(Cartpole(), 0, device="cpu", run_evals=False, **{**sizes, **settings})

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from torch_ppo.environments.contract import EnvironmentMisfit
 from torch_ppo.environments.gymnasium_spaces import actions_of, check_observations, row_of
+from torch_ppo.simulation.cores import available_cores
 
 LEAST_PER_PROCESS = 8  # fewer envs are stepped before a message has come and gone
 
@@ -107,8 +108,7 @@ class Groups:
         finally:
             probe.close()
         self.action_dim, self.choices = self._actions.size, self._actions.choices
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        most = max(1, min(cores, num_envs // LEAST_PER_PROCESS))
+        most = max(1, min(available_cores(), num_envs // LEAST_PER_PROCESS))
         self.num_groups = max(n for n in range(1, most + 1) if num_envs % n == 0)
         make_group = partial(Group, make_one, num_envs // self.num_groups, action_repeat, name)
         self._env = make_group() if self.num_groups == 1 else _in_processes(make_group, self.num_groups)

@@ -255,7 +255,7 @@ class Config:
     means for the task is said at the start."""
     torch_threads: int | None = None
     """CPU threads of PyTorch. None takes one for every 2 GFLOP of an SGD step, so 1 for small networks, and at most as many as
-    PyTorch has."""
+    PyTorch has and this process has cores; with pixels all of those."""
     on_disk_error: Literal["stop", "continue"] = "stop"
     """A file of the run that cannot be written (disk full, folder gone) ends the run, or is said once and tried again at
     the next report."""

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from mujoco import rollout
 from torch import Tensor
 
 from torch_ppo.simulation.clock import Clock
+from torch_ppo.simulation.cores import available_cores
 from torch_ppo.simulation.mujoco_operator import number_of
 from torch_ppo.simulation.mujoco_operator import rollout as rollout_operator
 from torch_ppo.simulation.mujoco_profiler import unprofiled
@@ -24,11 +24,6 @@ from torch_ppo.simulation.world_fields import WorldFields
 
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Inputs that are held during a step, in the order of MuJoCo's state vector.
