@@ -157,7 +157,9 @@ def _names_in(path: Path) -> list[str]:
 def _load_task(name: str) -> Task:
     make, attribute = load_named(name), name.rpartition(":")[2]
     if not _makes_task(make):
-        raise ConfigError(f"env is {name!r}, but {attribute} is not a torch_ppo.Task")
+        raise ConfigError(
+            f"env is {name!r}, but {attribute} is not a torch_ppo.Task; train and evaluate take environments of other kinds, too"
+        )
     try:
         return make() if callable(make) else make
     except TypeError as error:

@@ -98,7 +98,11 @@ def export_policy(
     known, format = known or Known(), format or format_by_ending(path)
     agent = agent.cpu() if next(agent.parameters()).device.type != "cpu" else agent
     if as_controls and known.controls is None:
-        reason = "not known, as the task was not loaded" if known.task is None else "not a scale and an offset"
+        reason = (
+            "not a scale and an offset"
+            if known.task is not None
+            else "not known: the task was not loaded, or does not say"
+        )
         raise ExportError(f"--controls: what the task makes of an action is {reason}; the action can be exported")
     scaling = from_plain(known.controls) if as_controls else None
     policy = deployed(agent, stochastic=stochastic, scaling=scaling)

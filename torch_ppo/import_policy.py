@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import called, print_notes, reader_may_leave
 from torch_ppo.dialects import propose_dialect, read_dialect
 from torch_ppo.environments.finding import canonical, runs_own_code, source_of
 from torch_ppo.errors import ConfigError, user_errors
@@ -29,7 +29,7 @@ from torch_ppo.running.environment import remember
 from torch_ppo.running.fit import actions_of, task_misfit
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.pretrained import find_policy
-from torch_ppo.running.program import default_config
+from torch_ppo.running.program import default_config, without_borrowed
 from torch_ppo.settings.checks import without_idle
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.config import Config
@@ -97,9 +97,14 @@ def config_of_import(imported: Imported, given: Mapping[str, object], env: str) 
     return Config(**without_idle(values, defaults))  # what was given may be of other networks
 
 
-def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, int], dict | None]:
+SEEN = ("action_repeat", "history", "history_obs_keys", "vision")  # what an env has to know of a policy's
+
+
+def fit_task(imported: Imported, given: Mapping[str, object], env: str) -> tuple[dict[str, int], dict | None]:
     """The observations of the task, by key, and what it makes of actions; ForeignError where the policy does not fit it."""
-    live = make_env(env, 1, action_repeat=config.action_repeat)
+    decided = {"distribution_type": Config.distribution_type, **given, **imported.settings}
+    seen = {name: decided[name] for name in SEEN if name in decided}
+    live = make_env(env, 1, **seen)
     sizes, theirs = live.observation_sizes, imported.observation_sizes
     (only,) = sizes if len(sizes) == 1 else (None,)
     if len(theirs) == 1 and only is not None:  # of one there is no choice, whatever it is called
@@ -109,7 +114,12 @@ def fit_task(imported: Imported, config: Config, env: str) -> tuple[dict[str, in
         misfit = task_misfit((theirs, imported.action_dim), (sizes, actions_of(live)), Path(env).name)
         raise ForeignError(f"it does not fit: {'; '.join(misfit)}")
     controls = live.controls()
-    if live.task is None and config.distribution_type == "normal" and controls is not None and not _as_it_is(controls):
+    if (
+        live.task is None
+        and decided["distribution_type"] == "normal"
+        and controls is not None
+        and not _as_it_is(controls)
+    ):
         low, high = controls["lower"], controls["upper"]
         raise ForeignError(
             f"its actions are those of {env} itself, from {low} to {high}, but policies here act there from -1 to 1; "
@@ -130,6 +140,8 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
     """
     given = settings_given(arguments)
     env = canonical(arguments.env or str(given.get("env", "")))
+    if arguments.env is not None and arguments.config is not None:
+        without_borrowed(given, env, arguments.config)
     if runs_own_code(env) and arguments.env is None:
         raise ConfigError(
             f"{arguments.config} names a task of its own, {env}, whose code would run; --env {env} allows it"
@@ -137,13 +149,15 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
     source = source_of(env) if env else None
     said = Given(given, arguments.activation, arguments.normalizer, arguments.trust)
     trainer, imported = read(find_policy(arguments.checkpoint), arguments.trainer or trainer, said)
+    # First of all: settings of a task that it does not fit would be refused for reasons of their own.
+    fit = fit_task(imported, given, env) if env else None
     config = config_of_import(imported, given, env)
     agent = agent_of(imported, config)
     largest = check_agent(agent, imported)
     checkpoint = checkpoint_of(imported, config, agent)
     checkpoint["imported"] = {"from": trainer, "file": arguments.checkpoint.name}
-    if env:
-        checkpoint["observation_sizes"], checkpoint["controls"] = fit_task(imported, config, env)
+    if fit is not None:
+        checkpoint["observation_sizes"], checkpoint["controls"] = fit
         if len(imported.observation_sizes) == 1 and (key := next(iter(checkpoint["observation_sizes"]))) != "state":
             checkpoint["agent"] = {
                 name.replace("normalizer.state.", f"normalizer.{key}."): x for name, x in checkpoint["agent"].items()
@@ -175,6 +189,7 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
 def main() -> None:
     """The program `python -m torch_ppo.import_policy`."""
     with reader_may_leave(), user_errors():
+        print_notes()
         import_policy(read_command_line(ImportArguments, "import_policy"))
 
 

@@ -205,7 +205,7 @@ def test_of_an_environment_that_breaks_no_task_is_spoken_of():
         (
             make_env,
             {"init_noise_std": 0.5},
-            "init_noise_std = 0.5 has no effect with distribution_type = 'tanh_normal'",
+            "init_noise_std = 0.5 has no effect .* 'normal' where actions are real numbers, or leave init_noise_std out",
         ),
         (
             make_env,
@@ -235,8 +235,14 @@ def test_what_another_run_saved_does_not_fit(tmp_path):
         load_checkpoint(tmp_path / "damaged.pt")
     real = make_state("cartpole").checkpoint()
     save_checkpoint(real, tmp_path / "real.pt")
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit: it has 1 action, but .* takes 2 discrete actions \(3, 2 c"
+    ):
         torch_ppo.train(make_env, 64, restore_checkpoint_path=str(tmp_path / "real.pt"), **SMALL)
+    save_checkpoint(saved, tmp_path / "saved.pt")  # as many logits, which mean something else
+    with pytest.raises(CheckpointError, match=words.replace("make_env", "Choosing")):
+        restored = {**SMALL, "restore_checkpoint_path": str(tmp_path / "saved.pt")}
+        torch_ppo.train(lambda num_envs, seed: Choosing(num_envs, seed, (2, 3)), 64, **restored)
 
 
 def test_extras_of_make_policy():

@@ -1,14 +1,20 @@
 """An imported policy is a run: it is played, evaluated, exported and trained on; what does not fit is refused in a line."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from torch_ppo import brax, evaluate, export, import_policy, load_policy, train
+from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.errors import UserError
+from torch_ppo.export import export_policy
+from torch_ppo.exporting.contract import Known
 from torch_ppo.running.program import default_config
+from torch_ppo.running.training_state import TrainingState
+from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import read_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
@@ -122,6 +128,10 @@ def test_settings_of_other_networks_do_not_matter(cleanrl, monkeypatch, tmp_path
     ("line", "says"),
     [
         ("agent.pt theirs --env reacher_easy", "it observes"),
+        (
+            "walker_walk theirs --env cartpole_balance_vision",
+            "it does not fit: it observes state 24, but cartpole_balance_vision gives no vector",
+        ),
         ("nowhere.pt theirs", "there is no checkpoint nowhere.pt"),
         ("agent.pt theirs --from sb3", "whole model of Stable-Baselines3"),
         ("agent.pt theirs --from rsl_rl", "no checkpoint of rsl_rl"),
@@ -206,3 +216,25 @@ def test_a_policy_that_comes_along_is_trained_on_with_another_critic(tmp_path, m
     line = f"{settings} --policy-hidden-layer-sizes 64 64 {TINY} --unroll-length 5 --quiet"
     assert "privileged_state 121" in refusal(monkeypatch, capsys, train, f"{line} --run-dir rough")
     run(monkeypatch, train, f"{line} --run-dir rough --no-restore-value-fn")
+
+
+def test_a_configuration_of_another_task_does_not_bring_its_time_limit(cleanrl, monkeypatch, capsys):
+    """As in training: an episode stays as long as its task has it, and a line says so."""
+    run(monkeypatch, import_policy, "agent.pt theirs --env cartpole --config cartpole_balance_vision_cpu")
+    assert (
+        "note: episode_length is 1,000, the task's own; cartpole_balance_vision_cpu has 250" in capsys.readouterr().out
+    )
+    assert load_policy("theirs").config.episode_length is None
+    run(monkeypatch, import_policy, "agent.pt ours --env cartpole --config cartpole_cpu")
+    assert load_policy("ours").config.episode_length == read_config("cartpole_cpu").get("episode_length")
+
+
+def test_a_policy_of_stacks_fits_its_task(cleanrl, monkeypatch):
+    """What an exported policy sees is counted in whole stacks, as its run's env gives them."""
+    stacked = {**read_config("cartpole_cpu"), "history": 3, "num_envs": 4, "batch_size": 4, "num_minibatches": 1}
+    state = TrainingState(Config(**{**stacked, "run_evals": False}), Cartpole())
+    export_policy(state.agent, Path("p.safetensors"), known=Known(state.config))
+    run(monkeypatch, import_policy, "p.safetensors theirs --env cartpole")
+    assert load_policy("theirs").config.history == 3
+    found, expected = (evaluate(x, "cartpole", episodes=4, episode_length=30) for x in ("theirs", "p.safetensors"))
+    torch.testing.assert_close(found.returns, expected.returns, rtol=1e-4, atol=1e-4)

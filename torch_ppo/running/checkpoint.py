@@ -19,7 +19,7 @@ from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.formulas.running_statistics import mode_of
 from torch_ppo.learning.agent import Agent, make_agent
 from torch_ppo.running.disk import disk_errors, write_atomically
-from torch_ppo.running.fit import network_misfit
+from torch_ppo.running.fit import actions_of, network_misfit, task_misfit
 from torch_ppo.running.formats import FORMATS
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -291,7 +291,7 @@ def restore_networks(agent: Agent, saved_agent: dict[str, Tensor], *, restore_va
 
 def restore(state: TrainingState, restore_params: tuple[dict[str, Tensor], ...] | None = None) -> None:
     """Networks and normalizer from `restore_params` or the configuration's `restore_checkpoint_path`, if any."""
-    config, source = state.config, "restore_params"
+    config, source, misfit = state.config, "restore_params", []
     if restore_params is not None:
         parts = zip(("normalizer", "policy", "value"), restore_params, strict=True)
         saved = {f"{part}.{name}": value for part, values in parts for name, value in values.items()}
@@ -300,10 +300,21 @@ def restore(state: TrainingState, restore_params: tuple[dict[str, Tensor], ...] 
                 raise CheckpointError(f"restore_params has a {type(value).__name__} as {name}, but must have tensors")
     elif config.restore_checkpoint_path is not None:
         source = config.restore_checkpoint_path
-        saved = load_checkpoint(find_checkpoint(Path(source)))["agent"]
+        checkpoint = load_checkpoint(find_checkpoint(Path(source)))
+        saved, actions, ours = (
+            checkpoint["agent"],
+            checkpoint.get("choices") or checkpoint["action_dim"],
+            actions_of(state.env),
+        )
+        if not isinstance(actions, int) or not isinstance(
+            ours, int
+        ):  # networks of as many outputs may be of other choices
+            misfit = task_misfit(({}, actions), ({}, ours), state.task_name)
     else:
         return
     try:
+        if misfit:
+            raise ValueError("; ".join(misfit))
         restore_networks(state.agent, saved, restore_value=config.restore_value_fn, task=state.task_name)
     except ValueError as error:
         raise CheckpointError(f"{source} does not fit: {error}") from None

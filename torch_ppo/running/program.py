@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -70,9 +70,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[TrainArguments, str]:
         values.setdefault("num_timesteps", 0)  # so that --num-timesteps can be the only place it is given
     values.setdefault("compile", torch.cuda.is_available())
     if given.env is not None:
-        _keep_own_time_limit(values, given)
         _tell_borrowed_action_repeat(values, given)
-        _leave_out_settings_of_ours(values, given)
+        without_borrowed(values, given.env, given.config, keep=("episode_length",) if given.episode_length else ())
         values["env"] = given.env
     program = ProgramOptions(config=given.config, dialect=given.dialect)
     with reader_may_leave():  # --help is often read by head
@@ -184,16 +183,27 @@ def _read(name: str, given: argparse.Namespace) -> dict[str, object]:
     return read_config(name)
 
 
-def _keep_own_time_limit(values: dict[str, object], given: argparse.Namespace) -> None:
+def without_borrowed(values: dict[str, object], env: str, config: str | None, *, keep: Collection[str] = ()) -> None:
+    """Leaves out of `values` what a configuration of another task says of that task alone, and says so.
+
+    config:  what it is called
+    keep:    those that the command line has itself
+    """
+    if "episode_length" not in keep:
+        _keep_own_time_limit(values, env, config)
+    _leave_out_settings_of_ours(values, env, config)
+
+
+def _keep_own_time_limit(values: dict[str, object], env: str, config: str | None) -> None:
     """A configuration that is borrowed from another task does not bring that task's episode_length."""
     theirs = values.get("episode_length")
-    if given.episode_length or theirs is None or canonical(str(values.get("env", ""))) in ("", given.env):
+    if theirs is None or canonical(str(values.get("env", ""))) in ("", env):
         return
     del values["episode_length"]
-    own = source_of(given.env).episode_length
+    own = source_of(env).episode_length
     if own not in (None, theirs):
         log.info(
-            f"note: episode_length is {own:,}, the task's own; {given.config} has {theirs:,} for {values['env']}, and "
+            f"note: episode_length is {own:,}, the task's own; {config} has {theirs:,} for {values['env']}, and "
             f"--episode-length {theirs} would choose that"
         )
 
@@ -210,9 +220,9 @@ def _tell_borrowed_action_repeat(values: dict[str, object], given: argparse.Name
         )
 
 
-def _leave_out_settings_of_ours(values: dict[str, object], given: argparse.Namespace) -> None:
+def _leave_out_settings_of_ours(values: dict[str, object], env: str, config: str | None) -> None:
     """A configuration that is borrowed from a task of ours does not bring what acts in our simulation alone."""
-    source = source_of(given.env)
+    source = source_of(env)
     if source.simulated:
         return
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
@@ -221,7 +231,7 @@ def _leave_out_settings_of_ours(values: dict[str, object], given: argparse.Names
     for name in left:
         del values[name]
     if left:
-        log.info(f"note: {', '.join(left)} of {given.config} would have no effect in {given.env}; left out")
+        log.info(f"note: {', '.join(left)} of {config} would have no effect in {env}; left out")
 
 
 def _without_idle_of_file(

@@ -294,6 +294,8 @@ def _check_idle(c: Config) -> None:
         value, found = getattr(c, name), getattr(c, other)
         if value != defaults[name] and found not in values:
             alternatives = " or ".join(repr(value) for value in values)
+            if (other, values) == ("distribution_type", ("normal",)):  # which discrete actions cannot have
+                alternatives += " where actions are real numbers"
             raise ConfigError(
                 f"{name} = {value!r} has no effect with {other} = {found!r}; set {other} = {alternatives}, or leave "
                 f"{name} out"
