@@ -29,7 +29,7 @@ def spelled(arguments: type, program: str, words: Sequence[str]) -> list[str]:
         return list(words)
     kinds, places = _kinds(arguments)
     free, options = [], []
-    for flag, values, joined in options_in(rename(words)):
+    for flag, values, joined in options_in(rename(words, kinds)):
         if flag:
             name = known(name_of(flag), kinds, program, {})
             own, values = _own_values(kinds.get(name, bool), values, joined)

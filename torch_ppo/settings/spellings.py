@@ -7,7 +7,7 @@ Playground, Brax and Isaac Lab have. What is not certain is a ConfigError with t
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from torch_ppo.command import called
@@ -81,13 +81,17 @@ TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 HELP = ("-h", "--help")
 
 
-def rename(words: Sequence[str]) -> list[str]:
-    """Options under the names that they have here."""
+def rename(words: Sequence[str], own: Collection[str] = ()) -> list[str]:
+    """Options under the names that they have here; those that a program has itself, `own`, as they are."""
     renamed = []
     for word in words:
         flag, equals, value = word.partition("=")
         name = name_of(flag)
-        renamed.append(f"--{RENAMED[name]}{equals}{value}" if flag.startswith("--") and name in RENAMED else word)
+        renamed.append(
+            f"--{RENAMED[name]}{equals}{value}"
+            if flag.startswith("--") and name in RENAMED and name not in own
+            else word
+        )
     return renamed
 
 
