@@ -64,6 +64,50 @@ def test_one_line(arguments, words, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def pair(policy=None, value=None):
+    """A factory of these modules, made of (inputs, outputs); else of what fits."""
+
+    def factory(policy_obs, value_obs, actions):
+        own_policy, own_value = torch_ppo.make_ppo_networks(policy_obs, value_obs, actions, **NETWORKS)
+        return policy(policy_obs, actions) if policy else own_policy, value(value_obs, 1) if value else own_value
+
+    return factory
+
+
+def linear(inputs, outputs, **options):
+    return torch.nn.Linear(inputs, outputs, **options)
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (lambda *sizes: None, "network_factory returns NoneType, but must return two modules"),
+        (lambda *sizes: (torch.nn.Linear(1, 1), 3), r"returns \(Linear, int\), but must return two modules"),
+        (pair(policy=linear), r"a policy that gives \(3, 2, 1\) for .* must give loc and scale, each \(3, 2, 1\)"),
+        (
+            pair(value=lambda *sizes: torch.nn.Sequential(linear(*sizes), torch.nn.Flatten(0, 1))),
+            r"a value network that gives \(6, 1\) for observations \(3, 2, 5\), but must give \(3, 2, 1\)",
+        ),
+        (pair(value=lambda *sizes: linear(*sizes).double()), "returns a value network of float64 on cpu, but float32"),
+        (pair(policy=lambda *sizes: linear(*sizes, device="meta")), "returns a policy of float32 on meta, but"),
+        (
+            pair(value=lambda *sizes: linear(*sizes).requires_grad_(False)),
+            "returns a value network without parameters that require a gradient",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_one_line(factory, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        torch_ppo.train("cartpole", network_factory=factory, **SMALL)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["progress_fn", "policy_params_fn"])
+def test_how_callbacks_are_called_is_said_before_training(name):
+    with pytest.raises(ConfigError, match=rf"{name} is called as {name}\(.*\), but missing a required .*'more'"):
+        torch_ppo.train("cartpole", **SMALL, **{name: lambda *given, more: None})
+
+
 def test_playgrounds_partial():
     """Its notebooks hand the keys of the observations to the network factory."""
 

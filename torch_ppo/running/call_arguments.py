@@ -1,6 +1,7 @@
 """What the library call is given: Brax's arguments that are refused, and mistakes that are one line."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 
 from torch_ppo.environments.finding import source_of
@@ -115,8 +116,19 @@ def _vision_options(factory: object, settings: dict[str, object]) -> NetworkFact
     return options if options.keys() <= Config.__dataclass_fields__.keys() else factory
 
 
+# What Brax's callbacks are called with.
+CALLED_WITH = {"progress_fn": ("step", "metrics"), "policy_params_fn": ("step", "make_policy", "params")}
+
+
 def check_functions(**given: object) -> None:
     """ConfigError for an argument that is not the function that it must be."""
     for name, value in given.items():
         if not callable(value):
             raise ConfigError(f"{name} is {value!r}, but must be a function; left out, nothing is called")
+        try:
+            inspect.signature(value).bind(*CALLED_WITH[name])
+        except TypeError as error:
+            called = f"{name}({', '.join(CALLED_WITH[name])})"
+            raise ConfigError(f"{name} is called as {called}, but {error}") from None
+        except ValueError:  # of a function that does not tell
+            pass
