@@ -215,6 +215,11 @@ REFUSED = {
         ("warp",),
         "Actuator plugins not supported; physics = mujoco would work",
     ),
+    "disabled actuators": (
+        "<mujoco><option actuatorgroupdisable='2'/>"
+        + (PENDULUM % ("", "<actuator><motor joint='a' group='1'/><motor name='off' joint='a' group='2'/></actuator>"))[8:],
+        ("warp",), "switches actuator 'off' off, which it ignores; a model without those actuators or physics = mujoco",
+    ),
     "solver PGS": (BALLS % "<option solver='PGS'/>", ("warp",), 'mjSOL_PGS .*; solver="Newton" or physics = mujoco would'),
     "a large dense model": (
         BALLS % "<option jacobian='dense'/>", ("warp",), r'nv = 72\); jacobian="sparse" or physics = mujoco would',

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import mujoco
 import mujoco_warp as mjw
+import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
@@ -40,7 +41,20 @@ _INSTEAD = {
     "mjSOL_PGS": 'solver="Newton"',
     "Dense": 'jacobian="sparse"',
     "sleeping": 'solver="Newton"',
+    "actuatorgroupdisable": "a model without those actuators",
 }
+
+
+def _check_groups(model: mujoco.MjModel) -> None:
+    """NotImplementedError for actuators that C MuJoCo switches off; MuJoCo Warp 4.0 acts with them and says nothing."""
+    group = model.actuator_group
+    off = (group >= 0) & (group <= 30) & (model.opt.disableactuator >> group.clip(0, 30) & 1 == 1)
+    if off.any():
+        first = int(off.argmax())
+        name = model.actuator(first).name
+        raise NotImplementedError(
+            f"actuatorgroupdisable switches {f'actuator {name!r}' if name else f'actuator number {first}'} off, which it ignores"
+        )
 
 
 class WarpPhysics:
@@ -72,6 +86,7 @@ class WarpPhysics:
         if njmax is not None:
             njmax = max(njmax, 1)  # with 0, MuJoCo Warp 4.0 leaves the velocity as it is
         try:
+            _check_groups(model)
             with wp.ScopedDevice(self._warp_device):
                 self._model = mjw.put_model(model)
                 self._data = mjw.make_data(model, nworld=num_envs, nconmax=nconmax, njmax=njmax)
@@ -92,6 +107,9 @@ class WarpPhysics:
         self._forces = {"qfrc_applied": wp.to_torch(data.qfrc_applied), "xfrc_applied": wp.to_torch(data.xfrc_applied)}
         self._used_forces: dict[str, Tensor] = {}
         self._warmstart = wp.to_torch(data.qacc_warmstart)
+        # Rows of connect and weld are made with velocities of the step before, which are then part of the state.
+        moving = np.isin(model.eq_type, (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD)).any()
+        self._velocities = {name: wp.to_torch(getattr(data, name)) for name in ("cvel", "cdof_dot") if moving}
         self._overflow = wp.to_torch(data.overflow)
         self._fields = WorldFields(model, num_envs, device)
         self._constants: Constants | None = None
@@ -175,6 +193,7 @@ class WarpPhysics:
 
     def start_parts(self) -> dict[str, Tensor]:
         parts = {"qpos": self.qpos, "qvel": self.qvel, "act": self.act, "ctrl": self.ctrl, **self._used_forces}
+        parts |= self._velocities
         return parts | ({"mocap_pos": self.mocap_pos, "mocap_quat": self.mocap_quat} if self.model.nmocap else {})
 
     def reset(self, mask: Tensor, start: Mapping[str, Tensor]) -> None:
