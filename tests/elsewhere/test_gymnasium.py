@@ -298,5 +298,8 @@ def test_mistakes_of_envs_that_are_made():
 def test_mistakes_in_steps(three_step_episodes):
     with pytest.raises(torch_ppo.UserError, match=r"actions are \(4, 2\), but Cartpole takes \(4, 1\)"):
         three_step_episodes.step(np.zeros((4, 2)))
+    for given, kind in ((None, "NoneType"), ("left", "str"), (np.full((4, 1), None), "ndarray")):
+        with pytest.raises(torch_ppo.UserError, match=rf"actions are {kind}, but Cartpole takes numbers \(4, 1\)"):
+            three_step_episodes.step(given)
     with pytest.raises(torch_ppo.UserError, match="options has reset_mask"):
         three_step_episodes.reset(options={"reset_mask": np.ones(4, bool)})

@@ -302,3 +302,28 @@ def test_envs_are_not_evaluated_in_while_they_train():
 def test_the_time_limit_of_envs_that_there_are_is_their_own():
     with pytest.raises(ConfigError, match="episode_length is 5, but gym:test/Walk-v0 has 12 of its own; leave it out"):
         torch_ppo.train(makes_vector(4), eval_env=makes_vector(4), episode_length=5, **SMALL)
+
+
+class Told(gymnasium.Env):
+    """Ends after two steps, and gives one thing as an array, as older envs do."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, what):
+        self.what = what
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        told = {"reward": 1.0, "termination": False, "truncation": False}
+        told[self.what] = np.zeros((1, 2))
+        return np.zeros(2, np.float32), *told.values(), {}
+
+
+@pytest.mark.parametrize("what", ["reward", "termination", "truncation"])
+def test_what_is_told_of_a_step_is_one_number(what):
+    group = gymnasium_groups.Group(partial(Told, what), 2, 1, "gym:test/Told-v0")
+    group.reset()
+    with pytest.raises(ConfigError, match=rf"gym:test/Told-v0 gives as {what} ndarray \(1, 2\), but one number"):
+        group.step(np.zeros((2, 1), np.float32))

@@ -51,7 +51,12 @@ class Episodes:
 
     def action(self, given: object, shape: tuple[int, ...]) -> torch.Tensor:
         """Actions as a tensor `(num_envs, action_dim)`; ConfigError if they are of another shape than is asked for."""
-        action = torch.as_tensor(given, dtype=torch.float32, device=self.env.device)
+        try:
+            action = torch.as_tensor(given, dtype=torch.float32, device=self.env.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(
+                f"actions are {type(given).__name__}, but {self.env.name} takes numbers {shape}"
+            ) from None
         if action.shape != shape:
             raise ConfigError(f"actions are {tuple(action.shape)}, but {self.env.name} takes {shape}")
         return action.reshape(self.env.num_envs, self.env.action_dim)

@@ -32,6 +32,7 @@ class Group(gymnasium.Env):
     def __init__(self, make_one: Callable[[], gymnasium.Env], num_envs: int, action_repeat: int, name: str) -> None:
         # The others come with the first reset: AsyncVectorEnv makes one group more, only to look at it.
         self.envs, self.num_envs, self.make_one, self.action_repeat = [make_one()], num_envs, make_one, action_repeat
+        self.name = name
         first = self.envs[0]
         self.row, self.actions = row_of(first.observation_space, name), actions_of(first.action_space, name)
         size = spaces.flatdim(first.observation_space)
@@ -65,7 +66,13 @@ class Group(gymnasium.Env):
                     break
                 observation, more, terminated, truncated, _ = env.step(given)
                 reward += more
-            now["reward"][i], now["termination"][i], now["truncation"][i] = reward, terminated, truncated
+            told = {"reward": reward, "termination": terminated, "truncation": truncated}
+            try:
+                for name, value in told.items():
+                    now[name][i] = value
+            except (TypeError, ValueError):
+                kind = f"{type(value).__name__} {np.shape(value)}"
+                raise EnvironmentMisfit(f"{self.name} gives as {name} {kind}, but one number is expected") from None
             row = self.row(observation)
             now["final_observation"][i] = row
             if terminated or truncated:
