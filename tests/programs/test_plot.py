@@ -105,6 +105,21 @@ def test_what_the_report_draws(trained):
         assert drawn == [row[metrics[title]] for row in rows if metrics[title] in row], title
 
 
+def test_successes_on_the_page(tmp_path):
+    """Of a task that tells them; what is asked of a policy that reaches for something is how often it does."""
+    folder = made(tmp_path / "a", [1.0, 9.0, 5.0])
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row, share in zip(rows, (0.25, 0.75, 0.5), strict=True):
+        row["eval/success_rate"] = share
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (run,) = find_runs([folder])
+    drawn = {
+        axes.get_title(loc="left"): axes
+        for axes in draw_report(make_report(run, PlotArguments(runs=(), frame=False))).axes
+    }
+    assert drawn["successes (share of episodes)"].lines[0].get_ydata().tolist() == [0.25, 0.75, 0.5]
+
+
 def test_settings_on_the_page_are_those_that_differ(tmp_path):
     (run,) = find_runs([made(tmp_path / "a", [1.0, 9.0, 5.0], learning_rate=0.25)])
     report = make_report(run, PlotArguments(runs=(), frame=False))

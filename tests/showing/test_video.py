@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -86,6 +87,18 @@ def test_no_video(tmp_path, monkeypatch, name, words):
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(VideoError, match=words):
         check_video(tmp_path.relative_to(tmp_path) / name)
+
+
+def test_a_video_that_may_not_be_written(tmp_path, monkeypatch):
+    """Said before minutes of drawing. Whoever runs the tests may be allowed everything, so the system's answer is given."""
+    asked = []
+    monkeypatch.setattr("os.access", lambda path, mode: asked.append((path, mode)))
+    there = tmp_path / "there.gif"
+    there.touch()
+    for path in (tmp_path / "new.gif", there):
+        with pytest.raises(VideoError, match="cannot be written: Permission denied"):
+            check_video(path)
+    assert asked == [(tmp_path, os.W_OK), (there, os.W_OK)]
 
 
 def test_mp4_without_the_extra(tmp_path, monkeypatch):

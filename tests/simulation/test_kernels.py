@@ -31,6 +31,18 @@ def test_said_once_and_only_where_something_is_compiled(cache, caplog, compiles,
     assert words == ["compiling MuJoCo Warp's kernels for this kind of model, once; half a minute to three"] * said
 
 
+def test_no_folder_for_kernels(tmp_path):
+    """As where the home cannot be written: what it is about, and a remedy, in one line. A process's first start."""
+    (tmp_path / "file").touch()
+    code = "from torch_ppo.errors import user_errors\nwith user_errors(): import torch_ppo.simulation.warp_engine"
+    environment = {**os.environ, "WARP_CACHE_PATH": str(tmp_path / "file" / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: MuJoCo Warp has no folder for the kernels that it compiles: ")
+    assert result.stderr.endswith("WARP_CACHE_PATH=FOLDER in the environment names another\n")
+
+
 def test_warp_starts_without_a_word_where_there_is_no_cuda():
     """In a process of its own, whose first start it is; also one whose errors are closed."""
     code = "import sys, os; {}from torch_ppo.simulation import warp_engine; print('started')"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch_ppo
+from torch_ppo.environments.finding import runs_own_code
 from torch_ppo.envs import ENVS, canonical_name
 from torch_ppo.errors import did_you_mean
 from torch_ppo.exporting import safetensors_file
@@ -22,6 +23,8 @@ def find_policy(path: Path) -> Path:
     ExportError for a task that there is none for, and for a name that is neither a task nor there as a file.
     """
     name = canonical_name(str(path))
+    if runs_own_code(name) and not path.exists():
+        raise ExportError(f"{path} is a task, not a run folder or checkpoint")
     if not path.exists() and name not in ENVS and name.isidentifier():  # else a path
         hint = did_you_mean(name, pretrained_tasks())
         raise ExportError(

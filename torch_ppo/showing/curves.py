@@ -92,6 +92,7 @@ class Panel:
 
 
 PANELS = (
+    Panel("successes (share of episodes)", "eval/success_rate"),
     Panel("KL of updates (nats)", "training/approx_kl", guides=(0.02,), log=True),
     Panel("clipped ratios (share)", "training/clip_fraction"),
     Panel("explained variance", "training/explained_variance", guides=(0.5, 1.0)),

@@ -1,7 +1,9 @@
 """Video files: animated GIF, WebP or PNG by Pillow, and MP4 where imageio-ffmpeg is installed."""
 
+import errno
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +52,8 @@ def check_video(path: Path) -> None:
         raise VideoError(
             f"{path} {'is a folder' if path.is_dir() else f'cannot be written: there is no folder {path.parent}'}"
         )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise VideoError(f"{path} cannot be written: {os.strerror(errno.EACCES)}")
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], seconds_per_frame: float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 import warp as wp
 
+from torch_ppo.errors import ConfigError
+
 log = logging.getLogger(__name__)
 LOOK_EVERY = 0.2  # seconds
 
@@ -23,11 +25,16 @@ def start_warp() -> None:
     Those are written in C to the process's errors, for which Warp has no setting, at every start on a CPU.
     """
     wp.config.log_level = wp.LOG_WARNING
-    if torch.cuda.is_available():
-        wp.init()
-        return
-    with _errors_without(NO_CUDA):
-        wp.init()
+    try:
+        with contextlib.nullcontext() if torch.cuda.is_available() else _errors_without(NO_CUDA):
+            wp.init()
+    except OSError as error:  # a home that cannot be written, say
+        if error.filename is None:
+            raise
+        raise ConfigError(
+            f"MuJoCo Warp has no folder for the kernels that it compiles: {error.filename}: {error.strerror}; "
+            "WARP_CACHE_PATH=FOLDER in the environment names another"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch_ppo.running.environment import locate_task
 from torch_ppo.running.fit import task_misfit
 from torch_ppo.running.saved_policy import SavedPolicy, load_policy
 from torch_ppo.running.terminal import changing_line
-from torch_ppo.showing.video import default_video, write_video
+from torch_ppo.showing.video import check_video, default_video, write_video
 from torch_ppo.watching.arguments import PlayArguments, num_steps
 from torch_ppo.watching.player import PlayError, find_played
 
@@ -50,6 +50,7 @@ def record_in_gymnasium(policy: SavedPolicy, name: str, arguments: PlayArguments
     if not 0 <= arguments.seed < 2**31:
         raise PlayError(f"--seed is {arguments.seed}, but must be from 0 to 2**31 - 1")
     path = arguments.video or default_video(Path(name.rpartition(":")[2]).name)
+    check_video(path)
     config = policy.config
     if config is not None and not same_task(name, config.env):  # another has its own time limit
         config = dataclasses.replace(config, episode_length=None)

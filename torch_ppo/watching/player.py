@@ -60,14 +60,11 @@ class Played:
 
 def find_played(run: Path) -> Path:
     """What is to be played: for a task the policy that comes along for it. PlayError where there is none."""
-    if runs_own_code(str(run)) and not run.exists():
-        raise PlayError(
-            f"{run} is a task, not a run folder or checkpoint; --env {run} --policy random plays it without a policy"
-        )
     try:
         return find_policy(run)
     except UserError as error:
-        without = f"; --env {run} --policy random plays without one" if canonical_name(str(run)) in ENVS else ""
+        is_task = canonical_name(str(run)) in ENVS or runs_own_code(str(run))
+        without = f"; --env {run} --policy random plays without one" if is_task else ""
         raise PlayError(f"{error}{without}") from None
 
 

@@ -16,7 +16,7 @@ from torch_ppo.running.terminal import changing_line
 from torch_ppo.showing import broken_world
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.seen import check_pictures, seen_picture
-from torch_ppo.showing.video import default_video, tiles, write_video
+from torch_ppo.showing.video import check_video, default_video, tiles, write_video
 from torch_ppo.watching.arguments import PlayArguments, num_steps
 from torch_ppo.watching.following import Following
 from torch_ppo.watching.player import Played, PlayError, make_env, play
@@ -29,6 +29,7 @@ def record(
     played: Played, arguments: PlayArguments, path: Path, *, frames_per_second: float = FRAMES_PER_SECOND
 ) -> None:
     """Plays into a video file; without a number of steps, one episode of each world."""
+    check_video(path)
     env = played.env
     seconds = env.task.control_dt * env.action_repeat
     steps = num_steps(arguments, seconds)
@@ -97,6 +98,8 @@ def record_case(arguments: PlayArguments) -> None:
     sizes = list(case["state_sizes"].values())
     if sizes != [x.shape[1] for x in (env.physics.qpos, env.physics.qvel, env.physics.act, env.physics.ctrl)]:
         raise PlayError(f"{arguments.broken} is of another model than that of {name}; --env would name its own")
+    path = arguments.video or default_video("broken")
+    check_video(path)
     print(f"{name}, seed {case['seed']}, env {case['world']}, before {case['env_steps']:,} env steps: {case['what']}")
     print(*broken_world.numbers(case), sep="\n")
     model = model_of_pictures(env)
@@ -108,6 +111,5 @@ def record_case(arguments: PlayArguments) -> None:
     if not frames:
         print("no picture: its positions are inf, NaN or far away in all of these steps")
         return
-    path = arguments.video or default_video("broken")
     write_video(path, frames, BROKEN_SECONDS_PER_FRAME)
     print(f"{path}: {len(frames)} of {len(case['state'])} steps, slowed down")
