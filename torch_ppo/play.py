@@ -67,22 +67,25 @@ def show(arguments: PlayArguments) -> None:
         from torch_ppo.watching.web import check_web, serve  # it needs the extra web
 
         check_web(arguments)
-    if arguments.follow and arguments.run is not None:
-        wait_for_first(arguments.run)
-    played = make_player(arguments)
-    if arguments.web:
-        serve(played, arguments)
-    elif not to_file:
-        watch(played, arguments)
-    else:
-        write = record_following if arguments.follow else record
-        write(played, arguments, arguments.video or default_video(played.name.rpartition(":")[2]))
+    # Ctrl-C is how one leaves what has no end of its own; a video that it cuts off is none.
+    endless = arguments.web or arguments.follow or not to_file
+    with contextlib.suppress(KeyboardInterrupt) if endless else contextlib.nullcontext():
+        if arguments.follow and arguments.run is not None:
+            wait_for_first(arguments.run)
+        played = make_player(arguments)
+        if arguments.web:
+            serve(played, arguments)
+        elif not to_file:
+            watch(played, arguments)
+        else:
+            write = record_following if arguments.follow else record
+            write(played, arguments, arguments.video or default_video(played.name.rpartition(":")[2]))
 
 
 def main() -> None:
     """The program `python -m torch_ppo.play`."""
     print_notes()
-    with reader_may_leave(), user_errors(), contextlib.suppress(KeyboardInterrupt):
+    with reader_may_leave(), user_errors():
         show(read_command_line(PlayArguments, "play"))
 
 

@@ -299,6 +299,18 @@ def test_several_worlds_are_a_video_also_where_there_is_a_display(run_folder, pi
     assert "pendulum_swingup.gif: 3 frames" in capsys.readouterr().out
 
 
+def test_ctrl_c_while_it_draws(run_folder, pictures, tmp_path, monkeypatch, capsys):
+    """There is no video then, and whoever called it is told."""
+    monkeypatch.chdir(tmp_path)
+
+    def draw(data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pictures, "draw", draw)
+    assert program(monkeypatch, "run") == 130
+    assert capsys.readouterr().err == "\nstopped\n" and not list(tmp_path.glob("*.gif"))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**20])
 def test_a_seed_that_is_none(run_folder, monkeypatch, capsys, seed):
     assert program(monkeypatch, run_folder, "--seed", seed, "--steps", 2) == 2
