@@ -92,7 +92,7 @@ def describe(name: str) -> tuple[str, ...]:
 def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
     """Lines of a table, the first row of which is its head; of `width` characters, if that is given.
 
-    For that the last columns are left out, which a line says, and then the second is wrapped.
+    For that the last columns are left out, which a line says, then the second is wrapped, then more are left out.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = len(widths)
@@ -100,6 +100,8 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
         shown -= 1
     if width is not None and _total(widths[:shown]) > width:
         widths[1] = max(LEAST_WIDTH, widths[1] - (_total(widths[:shown]) - width))
+    while width is not None and shown > 2 and _total(widths[:shown]) > width:
+        shown -= 1
     lines = []
     for row in rows:
         cells = list(row[:shown])

@@ -172,7 +172,7 @@ def test_a_table_that_fits_the_terminal():
     whole = tasks.table(ROWS)
     assert len(whole) == 2 and "also called" in whole[0] and whole[1].endswith("d" * 30)
     assert tasks.table(ROWS, 200) == whole
-    for width in (100, 80, 60):
+    for width in (100, 80, 60, 50, 40):
         lines = tasks.table(ROWS, width)
         assert max(map(len, lines)) <= width and "d" * 30 not in "".join(lines)
         assert " ".join(lines).endswith("also called: in a wider terminal, or through | cat")
