@@ -97,7 +97,7 @@ def test_a_borrowed_configuration_leaves_the_time_limit_to_the_task(own, caplog)
     caplog.set_level("INFO", "torch_ppo")
     borrowed = ["--env", f"{own}:Mine", "--config", "cartpole_cpu"]
     assert parse_arguments(borrowed)[0].settings.episode_length is None
-    note, repeat = (record.getMessage() for record in caplog.records)
+    repeat, note = (record.getMessage() for record in caplog.records)
     assert repeat.startswith("note: action_repeat is 2, as cartpole_cpu has it for cartpole: each action is held for 2")
     assert note.startswith("note: episode_length is 77, the task's own; cartpole_cpu has 1,000 for cartpole")
     caplog.clear()
