@@ -466,6 +466,25 @@ def test_training_metrics_are_few_lines_in_a_file(train):
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) > 30
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=lambda number: number.name)
+def test_a_batch_system_asks_in_advance(number, capfd):
+    """As `sbatch --signal=USR1@120` does; by default the signal kills. Who else listens to it is left alone."""
+    with StopRequest().listening() as stop:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert stop.signal == number.name
+    assert f"{number.name}: stopping after this training step" in capfd.readouterr().out
+    assert signal.getsignal(number) == signal.SIG_DFL
+    heard = []
+    signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with StopRequest().listening() as stop:
+            os.kill(os.getpid(), number)
+        assert stop.signal is None and heard == [number]
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def test_a_closed_terminal_asks_twice(capfd):
     with StopRequest().listening() as stop:
         os.kill(os.getpid(), signal.SIGHUP)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from torch_ppo.dialects import read_dialect
 from torch_ppo.envs import ENVS
 from torch_ppo.errors import ConfigError
 from torch_ppo.settings.config import Config
@@ -157,6 +158,17 @@ def test_divisible_proposals_do_work():
     """The sizes that the message proposes are accepted."""
     for settings in ({"batch_size": 32}, {"batch_size": 64}, {"batch_size": 33, "num_envs": 528}):
         assert load_config("cartpole", **settings).num_unrolls_per_env >= 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_windows(encoding, tmp_path):
+    """Its editors write a mark at the beginning, or UTF-16, and lines that end otherwise."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes("# größer\r\nnum_timesteps = 10\r\nseed = 7\r\n".encode(encoding))
+    assert load_config(str(path)).seed == 7
+    foreign = tmp_path / "theirs.yml"
+    foreign.write_bytes("Ant-v4:\r\n  n_envs: 8\r\n  n_steps: 128\r\n  gamma: 0.9\r\n".encode(encoding))
+    assert read_dialect(f"{foreign}:Ant-v4", "sb3").settings["discounting"] == 0.9
 
 
 def test_files(tmp_path):

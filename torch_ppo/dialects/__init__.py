@@ -15,6 +15,7 @@ from torch_ppo.dialects.reading import Reading
 from torch_ppo.dialects.writing import Writing
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.settings.config import Config
+from torch_ppo.settings.files import decoded
 
 DIALECTS: dict[str, ModuleType] = {
     "brax": brax,
@@ -72,7 +73,7 @@ def _file_and_section(name: str) -> tuple[Path, str]:
 
 def _read_file(path: Path) -> dict[str, object]:
     try:
-        text = path.read_text()
+        text = decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return parse(text, str(path))
@@ -114,7 +115,7 @@ def propose_dialect(name: str) -> str | None:
     ours = Config.__dataclass_fields__.keys()
     if path.suffix == ".toml":
         try:
-            values = parse(path.read_text(), str(path))
+            values = parse(decoded(path.read_bytes()), str(path))
         except (ConfigError, OSError, UnicodeDecodeError):
             return None  # reading it says what is wrong
         if any(key in ours for key in values):

@@ -172,6 +172,6 @@ def _in_processes(make_group: Callable[[], Group], number: int) -> AsyncVectorEn
 def _in_process(make_group: Callable[[], Group], parent: int) -> Group:
     """A group in a process that leaves signals to its parent, which finishes what is under way, and ends with it."""
     if os.getpid() != parent:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
     return make_group()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, and SIGHUP of a closed terminal: a run that is asked to stop saves first."""
+"""Ctrl-C, SIGTERM, SIGHUP of a closed terminal, SIGUSR1 and SIGUSR2 of a batch system: a run that is asked to stop saves first."""
 
 import contextlib
 import os
@@ -7,10 +7,18 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-# SIGHUP asks as often as it likes: a terminal that closes sends it from several sides at once.
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# SIGHUP, a closed terminal's, and what batch systems send a while before the end of a job (`sbatch --signal=USR1@120`).
+IN_ADVANCE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+ASKING = (signal.SIGINT, signal.SIGTERM, *IN_ADVANCE)
 
 PASSED_ON_WITHIN = 3.0  # seconds
+
+
+def _handlers() -> dict[int, object]:
+    """Today's handler of each signal that asks, without those that have another use: submitit's of SIGUSR2, say."""
+    before = {number: signal.getsignal(number) for number in ASKING}
+    others = [number for number in (signal.SIGUSR1, signal.SIGUSR2) if before[number] != signal.SIG_DFL]
+    return {number: handler for number, handler in before.items() if number not in others}
 
 
 class StopRequest:
@@ -25,8 +33,8 @@ class StopRequest:
         if self.signal is not None:
             # A launcher of several processes passes on what the terminal has sent to all of them already.
             passed_on = "LOCAL_RANK" in os.environ and time.monotonic() - self._since < PASSED_ON_WITHIN
-            if number == signal.SIGHUP or passed_on:
-                return
+            if number in IN_ADVANCE or passed_on:
+                return  # they ask as often as they like: a terminal that closes does so from several sides at once
             raise KeyboardInterrupt
         self.signal, self.number, self._since = signal.Signals(number).name, number, time.monotonic()
         text = f"\n{self.signal}: stopping after this training step; once more stops at once\n"
@@ -36,7 +44,7 @@ class StopRequest:
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Installs the handlers for the duration. SIGHUP stays ignored where it is (nohup)."""
-        before = {number: signal.getsignal(number) for number in ASKING}
+        before = _handlers()
         if before[signal.SIGHUP] == signal.SIG_IGN:
             del before[signal.SIGHUP]
         for number in before:
@@ -56,7 +64,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def all_interrupt() -> Iterator[None]:
     """Each of these signals raises KeyboardInterrupt, with its number, as Ctrl-C does; but for those that are ignored."""
-    before = {number: signal.getsignal(number) for number in ASKING}
+    before = _handlers()
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, _interrupt)

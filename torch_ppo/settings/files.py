@@ -1,5 +1,6 @@
 """Configurations as TOML: those that are shipped, by name, and files of one's own, by path."""
 
+import codecs
 import dataclasses
 import json
 import os
@@ -65,6 +66,13 @@ def read_settings(lines: Sequence[str], where: str) -> dict[str, object]:
         ) from None
 
 
+def decoded(content: bytes) -> str:
+    """A file's text, in UTF-8, or in what its first bytes say: Windows' editors write UTF-16 and marks before UTF-8."""
+    marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+    encoding = next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8")
+    return content.decode(encoding).replace("\r\n", "\n")
+
+
 class TomlError(ConfigError):
     """What is no TOML at all."""
 
@@ -72,7 +80,7 @@ class TomlError(ConfigError):
 def _settings_in(content: bytes, where: str) -> dict[str, object]:
     """The settings in TOML, checked for unknown keys and wrong types."""
     try:
-        values = tomllib.loads(content.decode())
+        values = tomllib.loads(decoded(content))
     except (ValueError, RecursionError) as error:  # of TOML, of Unicode, of an int of thousands of digits
         raise TomlError(f"{where} is not valid TOML: {error}") from None
     # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
