@@ -163,7 +163,9 @@ def test_one_choice_may_be_without_an_axis():
     assert result.returns.tolist() == [8.0] * 4
 
 
-@pytest.mark.parametrize("choices", [3, (3,), (3, 0), (3, True), (3, True, 2), (3, 2.5), ("a", "b"), ()])
+@pytest.mark.parametrize(
+    "choices", [3, (3,), (3, 0), (3, True), (3, True, 2), (3, 2.5), ("a", "b"), (), {3: "a", 2: "b"}, {2, 3}]
+)
 def test_choices_that_cannot_be(choices):
     env = Choosing(2)
     env.choices = choices

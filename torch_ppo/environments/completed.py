@@ -4,6 +4,7 @@ import inspect
 import math
 import operator
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -120,11 +121,11 @@ def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
     if found is None:
         return None
     try:
-        given = tuple(found)
+        given = () if isinstance(found, Mapping | AbstractSet) else tuple(found)  # which have no order of their own
         choices = () if any(isinstance(n, bool) for n in given) else tuple(map(operator.index, given))
     except TypeError:
         choices = ()
-    if len(choices) != env.action_dim or min(choices) < 1:
+    if len(choices) != env.action_dim or min(choices, default=0) < 1:
         raise EnvironmentMisfit(
             f"{name}.choices is {found!r}, but must be as many ints, 1 or greater, as action_dim = {env.action_dim}, such as "
             f"{(2,) * min(env.action_dim, 4)}"
