@@ -64,6 +64,7 @@ def test_play_shows_what_it_sees(run_folder, monkeypatch, capsys):
     assert run_program(monkeypatch, sys.modules["torch_ppo.play"], "run", "--view", "--web") == 2
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")
 def test_its_export_acts_alike(run_folder, monkeypatch):
     monkeypatch.chdir(run_folder.parent)
     assert run_program(monkeypatch, sys.modules["torch_ppo.export"], "run") == 0
