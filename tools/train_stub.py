@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch_ppo.environments.contract import Environment
 from torch_ppo.errors import UserError
-from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.learning.factory import NetworkFactory
 from torch_ppo.learning.policy import MakePolicy, Params
 from torch_ppo.simulation.env import RandomizationFn
 from torch_ppo.simulation.task import Task

@@ -14,8 +14,8 @@ from pathlib import Path
 from torch_ppo.callable_module import make_callable
 from torch_ppo.environments.contract import Environment
 from torch_ppo.environments.sources import Wrapping
-from torch_ppo.learning.agent import NetworkFactory
 from torch_ppo.learning.devices import DeviceLost
+from torch_ppo.learning.factory import NetworkFactory
 from torch_ppo.learning.policy import MakePolicy, Params, params_of, policy_maker
 from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.call_arguments import check_functions, checked_arguments

@@ -261,9 +261,9 @@ def test_a_tracker_that_fails(program, fake, monkeypatch, tmp_path):
 def test_no_package(program, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     status, _, errors = program(*TINY, "--tracker", "wandb")
-    assert status == 2 and errors == (
-        "error: --tracker wandb needs the package wandb, the extra wandb: pip install '.[wandb]'\n"
-    )
+    assert status == 2
+    assert errors.startswith("error: --tracker wandb needs the package wandb, the extra wandb: pip install '")
+    assert errors.endswith("[wandb]'\n")
     assert not list(tmp_path.iterdir())
 
 

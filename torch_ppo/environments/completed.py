@@ -1,17 +1,13 @@
 """Completed: an environment of which only the least is known, `contract.Steps`, with everything that the trainer asks."""
 
-import inspect
-import math
-import operator
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from torch_ppo.environments.contract import MOST_CHOICES, NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
+from torch_ppo.environments import said
+from torch_ppo.environments.contract import NEEDED, WHOLE, Environment, EnvironmentMisfit, Steps, lacking
 from torch_ppo.formulas.pixels import is_picture
 from torch_ppo.simulation.broken import BrokenWorlds
 from torch_ppo.simulation.copies import copy_into
@@ -34,78 +30,6 @@ def completed(env: object, *, device: torch.device, keep_final: bool = False) ->
     return Completed(env, device=device, keep_final=keep_final) if lacking(env, WHOLE) else env
 
 
-def _check_calls(env: Steps, name: str) -> None:
-    """EnvironmentMisfit for a reset or step that cannot be called as it will be."""
-    for method, given in (("reset", ()), ("step", ("action",))):
-        try:
-            inspect.signature(getattr(env, method)).bind(*given)
-        except TypeError as error:
-            raise EnvironmentMisfit(f"{name}.{method} is called as {method}({', '.join(given)}), but {error}") from None
-        except ValueError:  # of a function that does not tell
-            pass
-
-
-def _whole(env: Steps, what: str, name: str) -> int:
-    """The int, 1 or greater, that it says; also one of NumPy's."""
-    value = getattr(env, what, 1)
-    try:
-        found = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        found = 0
-    if found < 1:
-        raise EnvironmentMisfit(f"{name}.{what} is {value!r}, but must be an int, 1 or greater")
-    return found
-
-
-def _range_of(env: Steps, name: str) -> tuple[float, float]:
-    """Least and greatest reward of an env step, endless where it does not say."""
-    given = getattr(env, "reward_range", None)
-    if given is None:
-        return -math.inf, math.inf
-    try:
-        low, high = map(float, given)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not low <= high:
-        raise EnvironmentMisfit(f"{name}.reward_range is {given!r}, but must be two numbers, such as (0.0, 1.0)")
-    return low, high
-
-
-def _check_device(env: Steps, device: torch.device, name: str) -> None:
-    """EnvironmentMisfit if its tensors are elsewhere, as it says."""
-    given = getattr(env, "device", None)
-    try:
-        kind = device.type if given is None else torch.device(given).type
-    except (TypeError, ValueError, RuntimeError):
-        kind = None
-    if kind != device.type:
-        raise EnvironmentMisfit(f"{name}.device is {given!r}, but device is {device}")
-
-
-def _as_tensor(value: object, device: torch.device) -> Tensor | None:
-    """Numbers as a tensor on the device; None if it is something else."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        # torch takes no array that is read-only, runs backwards, or has the other order of bytes or more of them.
-        kind = np.float64 if value.dtype.kind == "f" and value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
-        value = np.require(value, kind, ("C", "W"))
-    try:
-        x = torch.as_tensor(value, device=device)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return None if x.is_complex() or x.layout != torch.strided else x
-
-
-def _described(value: object) -> str:
-    """Its type, and of tensors and arrays of what they are, and how many."""
-    if not isinstance(value, Tensor | np.ndarray):
-        return type(value).__name__
-    kind = "" if isinstance(value, Tensor) else "array "
-    where = ""
-    if isinstance(value, Tensor):
-        where = " on meta" if value.is_meta else " of another layout" if value.layout != torch.strided else ""
-    return f"{str(value.dtype).removeprefix('torch.')} {kind}{tuple(value.shape)}{where}"
-
-
 def _copy(observed: Observation, kept: Observation) -> None:
     """Into tensors that stay."""
     for key, x in observed.items():
@@ -113,29 +37,6 @@ def _copy(observed: Observation, kept: Observation) -> None:
 
 
 _AFTER_RESET = ("observation", "reward", "termination", "truncation")  # an object may have them only then
-
-
-def _choices_of(env: Steps, name: str) -> tuple[int, ...] | None:
-    """How many choices each action has, or None; EnvironmentMisfit if that cannot be."""
-    found = getattr(env, "choices", None)
-    if found is None:
-        return None
-    try:
-        given = () if isinstance(found, Mapping | AbstractSet) else tuple(found)  # which have no order of their own
-        choices = () if any(isinstance(n, bool) for n in given) else tuple(map(operator.index, given))
-    except TypeError:
-        choices = ()
-    if len(choices) != env.action_dim or min(choices, default=0) < 1:
-        raise EnvironmentMisfit(
-            f"{name}.choices is {found!r}, but must be as many ints, 1 or greater, as action_dim = {env.action_dim}, such as "
-            f"{(2,) * min(env.action_dim, 4)}"
-        )
-    if sum(choices) > MOST_CHOICES:
-        raise EnvironmentMisfit(
-            f"{name}.choices has {sum(choices):,} choices, but {MOST_CHOICES:,} at most can be had, as each is an output of the "
-            "policy; several actions of fewer choices each could say the same"
-        )
-    return choices
 
 
 class Completed:
@@ -153,12 +54,13 @@ class Completed:
         name = getattr(env, "name", None)
         self.name = name if isinstance(name, str) and name else type(env).__name__
         self.num_envs, self.action_dim, self.episode_length, self.action_repeat = (
-            _whole(env, what, self.name) for what in ("num_envs", "action_dim", "episode_length", "action_repeat")
+            said.whole_number(env, what, self.name)
+            for what in ("num_envs", "action_dim", "episode_length", "action_repeat")
         )
-        self.choices = _choices_of(env, self.name)
-        self.reward_range = _range_of(env, self.name)
-        _check_device(env, device, self.name)
-        _check_calls(env, self.name)
+        self.choices = said.choices_of(env, self.name)
+        self.reward_range = said.range_of(env, self.name)
+        said.check_device(env, device, self.name)
+        said.check_calls(env, self.name)
         self.overflowed = torch.zeros((), dtype=torch.int64, device=device)
 
         def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -201,11 +103,11 @@ class Completed:
 
     def _tensor(self, name: str, value: object, shape: tuple[int | None, ...]) -> Tensor:
         """What the environment has, as a tensor on the device; EnvironmentMisfit if it is of another shape or kind."""
-        x = _as_tensor(value, self.device)
+        x = said.as_tensor(value, self.device)
         fits = x is not None and x.dim() == len(shape)
         if not fits or any(n not in (None, found) for n, found in zip(shape, x.shape, strict=True)):
             wanted = ", ".join("n" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
-            found = _described(value if x is None else x)
+            found = said.described(value if x is None else x)
             raise EnvironmentMisfit(f"{self.name}.{name} is {found}, but numbers ({wanted}) are expected")
         return x
 

@@ -5,17 +5,15 @@ Plain values, so that it is JSON in every format. What is not known (a task that
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import mujoco
 from torch import Tensor
 
+from torch_ppo.exporting.contract_parts import lacking
 from torch_ppo.exporting.deployed import DeployedPolicy
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
@@ -30,60 +28,6 @@ Plain = dict[str, list]
 KIND = "torch_ppo policy"
 
 
-def _whole(least: int) -> Callable[[object], bool]:
-    return lambda x: type(x) is int and x >= least
-
-
-def _is_number(x: object) -> bool:
-    return type(x) in (int, float) and math.isfinite(x)
-
-
-def _or_none(fits: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda x: x is None or fits(x)
-
-
-def _list_of(fits: Callable[[Any], bool]) -> Callable[[object], bool]:
-    return lambda x: isinstance(x, (list, tuple)) and all(map(fits, x))  # JSON has lists
-
-
-def _is_actuator(x: object) -> bool:
-    """With a scaling, or without where that was not known."""
-    if not isinstance(x, dict) or not isinstance(x.get("name"), str):
-        return False
-    ends = x.get("control_range")
-    scaled = all(_is_number(x.get(name)) for name in ("scale", "offset"))
-    return x.get("scale") is None or (
-        scaled and (ends is None or (_list_of(_or_none(_is_number))(ends) and len(ends) == 2))
-    )
-
-
-def _is_picture(x: object) -> bool:
-    sizes = ("height", "width", "channels")
-    return isinstance(x, dict) and isinstance(x.get("key"), str) and all(_whole(1)(x.get(name)) for name in sizes)
-
-
-def _is_delay(x: object) -> bool:
-    return _whole(0)(x) or (_list_of(_whole(0))(x) and len(x) == 2 and x[0] <= x[1])
-
-
-# What readers ask for, and its types or what it has to be; what is not known is there as None.
-NEEDED = {
-    "output": {"name": str},
-    "observation": {"size": _whole(0), "key": str | None, "history": _whole(1), "std": _list_of(_is_number)},
-    "pixels": _list_of(_is_picture),
-    "action": {
-        "size": _whole(1),
-        "deterministic": bool,
-        "actuators": _or_none(_list_of(_is_actuator)),
-        "discrete": {"choices": _list_of(_whole(1))},
-    },
-    "action_repeat": _whole(1),
-    "control_dt": _or_none(lambda x: _is_number(x) and x > 0),
-    "trained_with_action_delay": _is_delay,
-    "task": {"name": str | None, "episode_length": _or_none(_whole(1))},
-    "origin": {"env_steps": _whole(0)},
-}
-OPTIONAL = ("pixels", "action.discrete", "origin.env_steps")  # older files, or those of other kinds, do not have them
 ORIGIN = ("run", "checkpoint", "env_steps", "evaluation_reward")
 FORMAT = 1
 CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files
@@ -311,28 +255,9 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
         raise ExportError(f"{path} is no policy of torch_ppo")
     if contract.get("format") != FORMAT:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
-    if missing := list(_lacking(contract, NEEDED)):
+    if missing := list(lacking(contract)):
         raise ExportError(f"{path} has a contract without {', '.join(missing)}: it is damaged; export its run again")
     return contract
-
-
-def _lacking(found: Contract, kinds: dict[str, Any], where: str = "") -> Iterator[str]:
-    """What readers need and a contract does not have, or as something else: "origin", or "action.size"."""
-    for name, kind in kinds.items():
-        nested = isinstance(kind, dict)
-        if where + name in OPTIONAL and found.get(name) is None:
-            continue
-        if name not in found or not _fits(found[name], kind):
-            yield where + name
-        elif nested:
-            yield from _lacking(found[name], kind, f"{where}{name}.")
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value is of a type, a dict where its parts are asked for, or as a function of ours says."""
-    if isinstance(kind, FunctionType):
-        return kind(value)
-    return isinstance(value, dict if isinstance(kind, dict) else kind)
 
 
 def contract_text(contract: Contract) -> str:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
 from torch_ppo.formulas.convolution import Conv
-from torch_ppo.formulas.distribution import PolicyParams
+from torch_ppo.formulas.distribution import PolicyParams, as_params
 from torch_ppo.formulas.pixels import is_picture
-from torch_ppo.learning.agent import Agent, as_params
+from torch_ppo.learning.agent import Agent
 from torch_ppo.simulation.views import shape_of
 
 

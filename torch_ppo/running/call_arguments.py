@@ -9,7 +9,7 @@ from torch_ppo.environments.sources import Source, Wrapping
 from torch_ppo.errors import ConfigError, did_you_mean
 from torch_ppo.formulas.networks import make_ppo_networks
 from torch_ppo.formulas.pixels import make_ppo_networks_vision
-from torch_ppo.learning.agent import NetworkFactory
+from torch_ppo.learning.factory import NetworkFactory
 from torch_ppo.settings.brax_options import VISION_DEFAULTS, own_options
 from torch_ppo.settings.config import Config
 

@@ -301,15 +301,11 @@ def restore(state: TrainingState, restore_params: tuple[dict[str, Tensor], ...] 
     elif config.restore_checkpoint_path is not None:
         source = config.restore_checkpoint_path
         checkpoint = load_checkpoint(find_checkpoint(Path(source)))
-        saved, actions, ours = (
-            checkpoint["agent"],
-            checkpoint.get("choices") or checkpoint["action_dim"],
-            actions_of(state.env),
-        )
-        if not isinstance(actions, int) or not isinstance(
-            ours, int
-        ):  # networks of as many outputs may be of other choices
-            misfit = task_misfit(({}, actions), ({}, ours), state.task_name)
+        saved, ours = checkpoint["agent"], actions_of(state.env)
+        theirs = checkpoint.get("choices") or checkpoint["action_dim"]
+        # Of discrete actions networks of as many outputs may be of other choices.
+        if not isinstance(theirs, int) or not isinstance(ours, int):
+            misfit = task_misfit(({}, theirs), ({}, ours), state.task_name)
     else:
         return
     try:

@@ -15,10 +15,11 @@ from torch_ppo.environments.finding import source_of
 from torch_ppo.environments.sources import Source, Wanted
 from torch_ppo.errors import ConfigError
 from torch_ppo.formulas.noise import GeneratorNoise
-from torch_ppo.learning.agent import NetworkFactory, make_agent
+from torch_ppo.learning.agent import make_agent
 from torch_ppo.learning.batch import allocate_batch
 from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.devices import ALONE, Devices
+from torch_ppo.learning.factory import NetworkFactory
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
 from torch_ppo.running.determinism import determinism_in_words, make_torch_deterministic
