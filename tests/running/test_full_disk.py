@@ -21,13 +21,15 @@ TINY = (
     "--torch-threads 1"
 ).split()
 
+# Without git: a run's folder has what differs from the last commit, and disks are small here.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GIT_DIR": "nowhere"}
+
 
 def train(*arguments, cwd, preexec_fn=None):
     """The program in a process of its own: exit status, output, the error line."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch_ppo.train", *map(str, arguments)]
     result = subprocess.run(
-        command, check=False, cwd=cwd, env=environment, capture_output=True, text=True, preexec_fn=preexec_fn
+        command, check=False, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, preexec_fn=preexec_fn
     )
     return result.returncode, result.stdout, result.stderr
 
@@ -71,10 +73,9 @@ def test_a_run_goes_on_when_there_is_space_again(small_disk, tmp_path):
     arguments = [*TINY, "--num-timesteps", 32_000, "--num-evals", 21, "--keep-checkpoints", 1, "--run-dir", "disk/run"]
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 100_000))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-u", "-m", "torch_ppo.train", *map(str, arguments), "--on-disk-error", "continue"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         lines = []
         for line in process.stdout:
@@ -106,10 +107,9 @@ def test_a_limit_on_the_size_of_files(tmp_path):
 
 def test_a_deleted_folder_ends_the_run(tmp_path):
     arguments = [*TINY, "--num-timesteps", 400_000, "--num-evals", 1001, "--run-dir", "run"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "torch_ppo.train", *map(str, arguments)],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         for line in process.stdout:
             if line.lstrip().startswith("1,"):
