@@ -58,6 +58,8 @@ BRAX_NETWORKS = (
     "noise_std_type init_noise_std state_dependent_std mean_clip_scale policy_network_kernel_init_fn "
     "value_network_kernel_init_fn mean_kernel_init_fn use_distributional_critic num_quantiles"
 ).split()
+# Of settings that Brax has, values that it lacks; it gets its default.
+OURS = {"learning_rate_schedule": ("LINEAR", "COSINE")}
 KERNELS = ("policy_network", "value_network", "mean")
 # Sections of Config that say where a run happens and what is reported of it, not what is learned.
 NOT_LEARNING = ("Evaluation, logging, checkpoints", "Machine")
@@ -103,7 +105,9 @@ def brax_settings(config: Config) -> tuple[dict[str, object], dict[str, object]]
     for kernel in KERNELS:
         scale = getattr(config, f"{kernel}_kernel_init_scale")
         networks[f"{kernel}_kernel_init_kwargs"] = None if scale is None else {"scale": scale}
-    return {name: getattr(config, name) for name in BRAX_TRAIN}, networks
+    train = {name: getattr(config, name) for name in BRAX_TRAIN}
+    train |= {name: None for name, values in OURS.items() if train[name] in values}
+    return train, networks
 
 
 def ours_alone(config: Config) -> list[str]:
@@ -111,7 +115,12 @@ def ours_alone(config: Config) -> list[str]:
     given = [name for title, fields in sections() if title not in NOT_LEARNING for name, _, _ in fields]
     known = {"env", *BRAX_TRAIN, *BRAX_NETWORKS, *(f"{kernel}_kernel_init_scale" for kernel in KERNELS)}
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return [name for name in given if name not in known and getattr(config, name) != defaults[name]]
+    return [
+        name
+        for name in given
+        if (name not in known and getattr(config, name) != defaults[name])
+        or getattr(config, name) in OURS.get(name, ())
+    ]
 
 
 def start_brax(arguments: CompareArguments, config: Config, impl: str, **settings: object) -> subprocess.Popen:

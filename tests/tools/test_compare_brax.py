@@ -1,13 +1,15 @@
 """What Brax is told of a configuration before it is compared. The comparisons need JAX and are run by hand."""
 
 import dataclasses
+import importlib
 import inspect
+import typing
 
 import pytest
 
 from tests.helpers.brax_arguments import BRAX_DEFAULTS
 from tools.brax_worker import with_functions
-from tools.compare_brax import brax_settings, ours_alone
+from tools.compare_brax import OURS, brax_settings, ours_alone
 from torch_ppo.formulas.networks import ACTIVATIONS, INITIALIZERS
 from torch_ppo.settings.config import Config
 
@@ -55,6 +57,12 @@ def test_what_brax_lacks_is_named():
     assert ours_alone(dataclasses.replace(plain, history=3, target_kl=0.02)) == ["history", "target_kl"]
 
 
+def test_a_value_that_brax_lacks_is_ours_alone():
+    falling = Config(env="cartpole", num_timesteps=1000, learning_rate_schedule="LINEAR")
+    assert ours_alone(falling) == ["learning_rate_schedule"]
+    assert brax_settings(falling)[0]["learning_rate_schedule"] is None
+
+
 def test_brax_takes_what_it_is_told():
     networks = pytest.importorskip("brax.training.agents.ppo.networks")
     from brax.training.agents.ppo import train
@@ -63,6 +71,9 @@ def test_brax_takes_what_it_is_told():
     assert set(told) <= set(inspect.signature(train.train).parameters)
     assert set(options) <= set(inspect.signature(networks.make_ppo_networks).parameters)
     networks.make_ppo_networks(4, 1, **with_functions(options))
+    schedules = {each.value for each in importlib.import_module("brax.training.agents.ppo.optimizer").LRSchedule}
+    ours = set(typing.get_args(typing.get_args(typing.get_type_hints(Config)["learning_rate_schedule"])[0]))
+    assert ours - schedules == set(OURS["learning_rate_schedule"])
     for name in ACTIVATIONS:
         assert callable(with_functions({"activation": name})["activation"])
     for name in INITIALIZERS:
