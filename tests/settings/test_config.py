@@ -171,6 +171,17 @@ def test_files_of_windows(encoding, tmp_path):
     assert read_dialect(f"{foreign}:Ant-v4", "sb3").settings["discounting"] == 0.9
 
 
+@pytest.mark.parametrize("suffix", ["toml", "yml"])
+@pytest.mark.parametrize("content", ["# größer\n".encode("latin-1"), b"\xff\xfea", b"a = 1\n\x80"])
+def test_files_that_are_no_text(content, suffix, tmp_path):
+    path = tmp_path / f"mine.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(
+        ConfigError, match=r"mine.\w+ is not text in UTF-8 from byte \d+ on; saved in UTF-8 it would work"
+    ):
+        load_config(str(path)) if suffix == "toml" else read_dialect(str(path), "sb3")
+
+
 def test_files(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("num_timesteps = 10\nlearning_rte = 1e-3\n")

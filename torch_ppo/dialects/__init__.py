@@ -73,9 +73,9 @@ def _file_and_section(name: str) -> tuple[Path, str]:
 
 def _read_file(path: Path) -> dict[str, object]:
     try:
-        text = decoded(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        text = decoded(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     return parse(text, str(path))
 
 
@@ -115,8 +115,8 @@ def propose_dialect(name: str) -> str | None:
     ours = Config.__dataclass_fields__.keys()
     if path.suffix == ".toml":
         try:
-            values = parse(decoded(path.read_bytes()), str(path))
-        except (ConfigError, OSError, UnicodeDecodeError):
+            values = parse(decoded(path.read_bytes(), str(path)), str(path))
+        except (ConfigError, OSError):
             return None  # reading it says what is wrong
         if any(key in ours for key in values):
             return None

@@ -26,8 +26,6 @@ Contract = dict[str, Any]
 Plain = dict[str, list]
 
 KIND = "torch_ppo policy"
-
-
 ORIGIN = ("run", "checkpoint", "env_steps", "evaluation_reward")
 FORMAT = 1
 CONTRACT_FILE = "contract.json"  # in TorchScript and .pt2 files

@@ -21,6 +21,7 @@ from torch_ppo.formulas.noise import Noise
 
 # What a policy network gives for a state: loc and scale, or logits; each `(..., size)`.
 PolicyParams = tuple[Tensor, ...]
+
 MIN_STD = 0.001
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 SOFTPLUS_THRESHOLD = 40.0  # linear above; torch's default of 20 is visible in float64

@@ -66,11 +66,19 @@ def read_settings(lines: Sequence[str], where: str) -> dict[str, object]:
         ) from None
 
 
-def decoded(content: bytes) -> str:
-    """A file's text, in UTF-8, or in what its first bytes say: Windows' editors write UTF-16 and marks before UTF-8."""
+def decoded(content: bytes, where: str) -> str:
+    """A file's text, in UTF-8, or in what its first bytes say: Windows' editors write UTF-16 and marks before UTF-8.
+
+    ConfigError for any other; `where` names the file.
+    """
     marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
     encoding = next((encoding for mark, encoding in marks if content.startswith(mark)), "utf-8")
-    return content.decode(encoding).replace("\r\n", "\n")
+    try:
+        return content.decode(encoding).replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{where} is not text in UTF-8 from byte {error.start} on; saved in UTF-8 it would work"
+        ) from None
 
 
 class TomlError(ConfigError):
@@ -80,8 +88,8 @@ class TomlError(ConfigError):
 def _settings_in(content: bytes, where: str) -> dict[str, object]:
     """The settings in TOML, checked for unknown keys and wrong types."""
     try:
-        values = tomllib.loads(decoded(content))
-    except (ValueError, RecursionError) as error:  # of TOML, of Unicode, of an int of thousands of digits
+        values = tomllib.loads(decoded(content, where))
+    except (ValueError, RecursionError) as error:  # of TOML, of an int of thousands of digits
         raise TomlError(f"{where} is not valid TOML: {error}") from None
     # TOML has lists, Config tuples. Checked here, because tyro warns of defaults of a wrong type.
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -25,7 +25,6 @@ from torch_ppo.simulation.world_fields import WorldFields
 # Waking a thread and waiting for it costs 0.05 to 0.1 ms, so one with less to do than this slows the step down.
 LEAST_SECONDS_PER_THREAD = 2.5e-4
 
-
 # Inputs that are held during a step, in the order of MuJoCo's state vector.
 HELD = {
     "ctrl": mujoco.mjtState.mjSTATE_CTRL,
