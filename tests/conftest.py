@@ -16,6 +16,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(available_cores(), 8)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need a CUDA device are skipped without."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Tensors here are tiny: a second thread only makes the first wait, and long where cores are shared."""

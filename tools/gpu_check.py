@@ -5,32 +5,29 @@
 
 Run in a checkout, with Python 3.11 or 3.12, torch for CUDA, the project's packages and pytest; nothing else is needed, and
 nothing is downloaded. Steps come in the order of what their failure would tell; none stops the others; each ends at its
-limit, and all in time. FOLDER/gpu_check.json has everything, and is complete after every step; logs lie beside it.
+limit, and all in time. What a step leaves of its time is for those after it, which take up to twice their limits. One that
+hangs says in its log where. FOLDER/gpu_check.json has everything, and is complete after every step; logs lie beside it.
 
 `--device cpu` rehearses all of it, with few envs, where there is no such device.
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
-import platform
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-PACKAGES = "torch triton numpy mujoco mujoco-core mujoco-warp warp-lang tyro tensorboard pillow pytest".split()
 SECONDS = 570  # of one command
 KILL_AFTER = 5  # seconds after the limit, for what does not end when it is asked to
+AT_LIMIT = "ABRT"  # at this signal Python says where every thread is, with PYTHONFAULTHANDLER, and ends
+STRETCH = 2  # times its limit that a step may take of what others have left
 # What a rehearsal on the CPU trains and measures instead.
 SMALL_RUN = {"num-timesteps": 4000, "num-envs": 16, "batch-size": 16, "num-minibatches": 2, "num-eval-envs": 4}
 SMALL_BATCH = ("num_envs=16", "batch_size=16", "num_minibatches=2", "unroll_length=2", "num_updates_per_batch=1")
@@ -62,107 +59,6 @@ class Step:
     limit: int
     command: list[str]
     read: Callable[[str, Path], object] = lambda output, folder: None
-
-
-def facts(device: str) -> dict[str, object]:
-    """What the machine has, as far as it can be asked without using it."""
-    found: dict[str, object] = {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "packages": {name: version_of(name) for name in PACKAGES},
-        "compilers": {name: shutil.which(name) for name in ("gcc", "cc", "c++", "ptxas", "nvcc")},
-        "python_h": (Path(sysconfig.get_path("include")) / "Python.h").exists(),  # Triton compiles against it
-        "environment": {
-            name: value for name, value in os.environ.items() if re.match("CUDA|CUBLAS|TORCH|WARP|TRITON", name)
-        },
-    }
-    smi = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
-    found["nvidia_smi"] = output_of(smi)
-    import torch
-
-    found["torch_cuda"] = torch.version.cuda
-    found["trace_autograd_ops"] = (
-        importlib.util.find_spec("torch._dynamo") is not None
-        and "trace_autograd_ops" in (Path(torch.__file__).parent / "_dynamo" / "config.py").read_text()
-    )
-    if device != "cpu" and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-        found["capability"] = torch.cuda.get_device_capability()
-    found["cuda_available"] = torch.cuda.is_available()
-    import warp as wp
-
-    wp.config.log_level = wp.LOG_WARNING
-    wp.init()
-    runtime = wp._src.context.runtime
-    found["warp"] = {
-        "toolkit": runtime.toolkit_version,
-        "driver": runtime.driver_version,
-        "cuda_devices": [
-            {"name": x.name, "arch": x.arch, "mempool": x.is_mempool_supported} for x in wp.get_cuda_devices()
-        ],
-    }
-    return found
-
-
-def version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def output_of(command: list[str]) -> str | None:
-    """What a program prints; None if it is not there or fails."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def few_steps(
-    device: str, capture: str, compile: bool, deterministic: bool, *, vision: bool = False
-) -> dict[str, object]:
-    """Two training steps of 64 envs: whether they run, whether their numbers are numbers, and how long all takes.
-
-    vision:  of the cart-pole that is seen, by Brax's networks of pixels
-    """
-    import torch
-
-    from torch_ppo.envs import make_task
-    from torch_ppo.formulas.pixels import is_picture
-    from torch_ppo.learning.train_step import training_step
-    from torch_ppo.running.training_state import TrainingState
-    from torch_ppo.settings.config import Config
-
-    settings = {"num_envs": 64, "batch_size": 64, "num_minibatches": 2, "unroll_length": 10, "num_eval_envs": 16}
-    started = time.perf_counter()
-    config = Config(
-        env="cartpole_balance_vision" if vision else "cartpole", vision=vision, num_timesteps=10**6, num_evals=2, normalize_observations=True, episode_length=50, device=device,
-        physics="warp", capture=capture, compile=compile, deterministic=deterministic, **settings,
-    )  # fmt: skip
-    state = TrainingState(config, make_task(config.env))
-    made = time.perf_counter() - started
-    losses, times = [], []
-    pixels = [x for key, x in state.env.observation.items() if is_picture(key)]
-    for _ in range(2):
-        started = time.perf_counter()
-        losses.append(training_step(state.collector, state.learner).mean(0)[0].item())
-        times.append(time.perf_counter() - started)
-    evaluation = state.evaluator()
-    return {
-        "device": str(state.device),
-        "losses": losses,
-        "finite": all(torch.tensor(losses).isfinite().tolist()) and bool(state.learner.flat.isfinite().all()),
-        "eval_reward": evaluation["eval/episode_reward"],
-        "eval_seconds": evaluation["eval/epoch_eval_time"],
-        "seconds_to_make": made,
-        "preparation_seconds": state.preparation_time,
-        "seconds_per_step": times,
-        "pixels": [{"shape": list(x.shape), "spread": x.float().std().item()} for x in pixels],
-        "parameters_sum": state.learner.flat.double().sum().item(),
-    }
 
 
 def last_json(output: str, folder: Path) -> object:
@@ -209,7 +105,7 @@ def first_half(folder: Path, device: str) -> list[Step]:
         return Step(name, limit, [*own, "few", "--device", device, *options], last_json)
 
     tests = ["tests/running/test_accelerate.py", "tests/running/test_determinism.py"]
-    pytest = [sys.executable, "-m", "pytest", "-v", "--tb=line", "-p", "no:cacheprovider", "-k", "cuda", *tests]
+    pytest = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-m", "cuda and not slow"]
     train = [sys.executable, "-m", "torch_ppo.train", "--config", "cartpole", "--device", device, "--physics", "warp"]
     train += [word for name, value in size.items() for word in (f"--{name}", str(value))]
     return [
@@ -220,7 +116,7 @@ def first_half(folder: Path, device: str) -> list[Step]:
         few("pixels", 50, "--capture", "none", "--vision"),
         *([few("pixels unroll", 25, "--capture", "unroll", "--vision")] if on_cuda else []),
         few("compiled", 75, "--capture", top, "--compile"),
-        Step("tests", 110, pytest, results_of_tests),
+        Step("tests", 110, [*pytest, *tests], results_of_tests),
         Step("guide", 100, [*train, "--run-dir", str(folder / "run")], run_reports),
     ]
 
@@ -265,17 +161,19 @@ def second_half(folder: Path, device: str) -> list[Step]:
 HALVES = {"first": first_half, "second": second_half}
 
 
-def run_step(step: Step, folder: Path, patience: float, seconds_left: float) -> dict[str, object]:
-    """Runs a step within its limit and the time left; how it ended, how long it took, and what it told."""
-    limit = int(min(patience * step.limit, seconds_left))
+def run_step(step: Step, folder: Path, patience: float, seconds_left: float, spare: float = 0.0) -> dict[str, object]:
+    """Runs a step within its limit, the time left, and what others left; how it ended, how long it took, what it told."""
+    own = patience * step.limit
+    limit = int(min(own + max(spare, 0.0), STRETCH * own, seconds_left))
     if limit < LEAST:
         return {"ended": "left out: no time", "limit": limit}
     log = folder / f"{step.name.replace(' ', '_')}.log"
     started = time.perf_counter()
     with log.open("wb") as file:
         status = subprocess.run(
-            ["timeout", "-k", str(KILL_AFTER), str(limit), *step.command],
+            ["timeout", "-s", AT_LIMIT, "-k", str(KILL_AFTER), str(limit), *step.command],
             check=False,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"},
             stdout=file,
             stderr=subprocess.STDOUT,
         ).returncode
@@ -320,10 +218,12 @@ def main() -> None:
         os.environ.setdefault(name, str(folder / "kernels" / name.split("_")[0].lower()))
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
     seconds = SECONDS * arguments.patience
-    for step in HALVES[arguments.part](folder, arguments.device):
-        if arguments.only and step.name not in arguments.only:
-            continue
-        result = run_step(step, folder, arguments.patience, seconds - (time.perf_counter() - started))
+    half = HALVES[arguments.part](folder, arguments.device)
+    steps = [step for step in half if not arguments.only or step.name in arguments.only]
+    for i, step in enumerate(steps):
+        left = seconds - (time.perf_counter() - started)
+        spare = left - arguments.patience * sum(other.limit for other in steps[i:])
+        result = run_step(step, folder, arguments.patience, left, spare)
         report["steps"][step.name] = result
         report["together"] = differences_told(report["steps"])
         partial = file.with_suffix(".partial")

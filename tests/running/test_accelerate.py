@@ -19,7 +19,7 @@ from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.env import Env
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CUDA = pytest.mark.cuda
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 # Two unrolls per env and training step; episodes end within them.
 SETTINGS = {

@@ -21,7 +21,7 @@ from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
 from torch_ppo.simulation.warp_engine import WarpPhysics
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CUDA = pytest.mark.cuda
 SETTINGS = {
     "num_timesteps": 10**6,
     "num_envs": 16,

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 import tyro
 
+from tests.running import test_accelerate, test_determinism
 from tools import gpu_check
 from tools.bench import BenchArguments, sized_config
 from tools.gpu_check import HALVES, SECONDS, Step, differences_told, last_json, results_of_tests, run_step
@@ -79,8 +80,31 @@ def test_a_step_ends_at_its_limit(tmp_path, monkeypatch):
 
     found = run_step(shell(30), tmp_path, 1.0, 2.0)
     assert found["ended"] == "at its limit" and found["seconds"] < 20 and found["told"] == {"a": 2}
-    assert run_step(shell(2, "trap '' TERM;"), tmp_path, 1.0, 100.0)["ended"] == "killed at its limit"
+    assert run_step(shell(2, "trap '' ABRT;"), tmp_path, 1.0, 100.0)["ended"] == "killed at its limit"
     assert run_step(shell(30), tmp_path, 1.0, 0.5)["ended"] == "left out: no time"
+
+
+def test_a_step_may_take_what_others_left(tmp_path):
+    step = step_of("print('{}')")
+    limits = [
+        run_step(step, tmp_path, 1.0, left, spare)["limit"] for left, spare in ((90, 7), (90, 60), (30, 60), (90, -5))
+    ]
+    assert limits == [27, 40, 30, 20]
+
+
+def test_a_step_that_hangs_says_where_and_what_it_knew(tmp_path):
+    code = "import time\ndef stuck(): time.sleep(60)\nprint('{\"losses\": [1.0]}')\nstuck()"
+    found = run_step(step_of(code, limit=5), tmp_path, 1.0, 100.0)
+    assert found["ended"] == "at its limit" and found["told"] == {"losses": [1.0]}
+    assert "most recent call first" in found["output"] and "in stuck" in found["output"]
+
+
+def test_tests_that_need_a_gpu_are_those_that_are_asked_for(tmp_path):
+    """By a marker; by the word cuda in their names half of them were not."""
+    (step,) = [step for step in HALVES["first"](tmp_path, "cuda") if step.name == "tests"]
+    assert "cuda and not slow" in step.command
+    for test in (test_accelerate.test_a_replay_uses_no_memory_but_its_own, test_determinism.test_the_same_bits_on_cuda):
+        assert "cuda" in {mark.name for mark in test.pytestmark}
 
 
 def test_tests_are_counted_where_pytest_was_killed():
