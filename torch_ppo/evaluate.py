@@ -18,9 +18,9 @@ from torch_ppo.command import reader_may_leave
 from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, user_errors
-from torch_ppo.exporting.contract import Contract, Known, check_contract, make_contract
+from torch_ppo.exporting.contract import Contract, Known, make_contract
 from torch_ppo.exporting.deployed import deployed
-from torch_ppo.exporting.reading import Act, format_of, read
+from torch_ppo.exporting.reading import Act, check_acting, format_of, read
 from torch_ppo.exporting.sim_to_sim import Perturbation, Player, perturbations
 from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
@@ -155,7 +155,7 @@ def _with_contract(
     path = find_policy(path)
     if format_of(path) is not None:
         act, contract = read(path)
-        contract = check_contract(contract, path)
+        contract = check_acting(act, contract, path)
         if contract["action"]["deterministic"] != deterministic:
             raise ConfigError(
                 f"{path} is {'' if deterministic else 'not '}stochastic; --stochastic says what is wanted"

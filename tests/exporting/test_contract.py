@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo import export, make_env
 from torch_ppo.envs import ENVS, make_task
@@ -221,6 +222,7 @@ def test_a_stack_of_observations(tmp_path):
         ("action.actuators", [{"name": "slide", "scale": 1.0, "offset": 0.0, "control_range": [-1.0, {}]}]),
         ("action.actuators", [{"name": "slide", "scale": 1.0, "offset": 0.0, "control_range": [1.0]}]),
         ("action.actuators", [{"name": "slide", "scale": "1", "offset": 0.0, "control_range": None}]),
+        ("action.actuators", [{"name": "slide", "scale": 1.0, "offset": 0.0}]),
         ("action.actuators", [{"name": None, "scale": None}]),
         ("action.discrete.choices", [2, 0]),
         ("action.discrete.choices", [2.5]),
@@ -248,3 +250,52 @@ def test_damaged_parts_are_named(tmp_path, part, value):
     where[names[-1]] = value
     with pytest.raises(ExportError, match=f"has a contract without {part}: it is damaged; export its run again"):
         check_contract(contract, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("observation.history", 2),
+        ("observation.std", [1.0, 1.0]),
+        ("action.actuators", [{"name": "slide", "scale": None}, {"name": "hinge", "scale": None}]),
+        ("action.discrete.choices", [2, 2]),
+    ],
+)
+def test_parts_that_do_not_go_with_the_sizes_are_named(tmp_path, part, value):
+    contract = contract_of(tmp_path, make_task("cartpole"), env="cartpole")
+    where, *inner, name = part.split(".")
+    contract[where] |= {inner[0]: {name: value}} if inner else {name: value}
+    with pytest.raises(ExportError, match=f"has a contract whose {part} does not go with its sizes"):
+        check_contract(contract, tmp_path)
+
+
+def torchscript_of(does, contract, folder):
+    with quiet_torchscript():
+        torch.jit.save(torch.jit.script(does), str(folder / "policy.pt"), _extra_files={"contract.json": contract})
+    return folder / "policy.pt"
+
+
+@pytest.mark.parametrize("text", [b"{not json", b" ", b"\xff\xfe{", b"[" * 100_000])
+def test_a_contract_that_is_no_json_is_damage(tmp_path, text):
+    path = torchscript_of(torch.nn.Linear(5, 1), text, tmp_path)
+    with pytest.raises(ExportError, match=r"policy\.pt is not a whole exported policy"):
+        contract_in(path)
+
+
+class _Nan(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., :1] * float("nan")
+
+
+class _Two(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x[..., :1], x
+
+
+@pytest.mark.parametrize("does", [_Nan(), _Two(), torch.nn.Linear(6, 1), torch.nn.Linear(5, 2)])
+@pytest.mark.parametrize("physics", ["auto", "mujoco"])
+def test_a_file_that_does_not_do_what_its_contract_says(tmp_path, does, physics):
+    contract = contract_of(tmp_path, make_task("cartpole"), env="cartpole")
+    path = torchscript_of(does, json.dumps(contract), tmp_path)
+    with pytest.raises(ExportError, match=r"of \(1, 5\) it does not make 1 finite numbers"):
+        torch_ppo.evaluate(path, physics=physics, episodes=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import sys
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_a_cut_off_file_is_one_line(made, tmp_path, format, keep):
     with pytest.raises(ExportError, match=f"policy{path.suffix} is not"):
         read(path)
     assert not is_ours(path)
+
+
+@pytest.mark.parametrize("offsets", [[-4, 16], [0, 16], [4, 24]])
+def test_safetensors_whose_numbers_lie_elsewhere_are_damaged(made, tmp_path, offsets):
+    _, whole = made("safetensors")
+    content, path = whole.read_bytes(), tmp_path / whole.name
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["mean"]["data_offsets"] = offsets
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    with pytest.raises(ExportError, match="is not a whole exported policy"):
+        read(path)
 
 
 @each_format

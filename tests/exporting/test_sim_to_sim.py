@@ -12,8 +12,8 @@ from torch_ppo import evaluate as program
 from torch_ppo.envs import make_task
 from torch_ppo.export import export_policy, know
 from torch_ppo.exporting.errors import ExportError
-from torch_ppo.exporting.reading import FORMATS
-from torch_ppo.exporting.sim_to_sim import Perturbation, parse_perturbations, perturbations, perturbed_model
+from torch_ppo.exporting.reading import FORMATS, read
+from torch_ppo.exporting.sim_to_sim import Perturbation, Player, parse_perturbations, perturbations, perturbed_model
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -172,6 +172,15 @@ def test_controls_cannot_be_played(tmp_path):
     for physics in ("mujoco", "auto"):
         with pytest.raises((ExportError, torch_ppo.UserError), match="controls"):
             torch_ppo.evaluate(path, "cartpole", physics=physics, episodes=1)
+
+
+@pytest.mark.parametrize(("control_dt", "words"), [(1e-9, "is not a multiple"), (1e9, r"must be less than 2\*\*31")])
+def test_a_contracts_time_between_actions_has_to_be_timesteps(tmp_path, control_dt, words):
+    act, contract = read(make_run(tmp_path, "cartpole"))
+    contract["control_dt"] = control_dt
+    options = {"seed": 0, "episode_length": 2, "perturbation": Perturbation()}
+    with pytest.raises(torch_ppo.UserError, match=words):
+        Player(act, contract, make_task("cartpole"), **options).episode()
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -13,7 +13,7 @@ from typing import Any
 import mujoco
 from torch import Tensor
 
-from torch_ppo.exporting.contract_parts import lacking
+from torch_ppo.exporting.contract_parts import contradicting, lacking
 from torch_ppo.exporting.deployed import DeployedPolicy
 from torch_ppo.exporting.errors import ExportError
 from torch_ppo.formulas.controls import Scaling
@@ -255,6 +255,10 @@ def check_contract(contract: Contract | None, path: Path) -> Contract:
         raise ExportError(f"{path} has contract format {contract.get('format')}, this version reads {FORMAT}")
     if missing := list(lacking(contract)):
         raise ExportError(f"{path} has a contract without {', '.join(missing)}: it is damaged; export its run again")
+    if wrong := list(contradicting(contract)):
+        raise ExportError(
+            f"{path} has a contract whose {', '.join(wrong)} does not go with its sizes: it is damaged; export its run again"
+        )
     return contract
 
 

@@ -26,11 +26,11 @@ def _is_actuator(x: object) -> bool:
     """With a scaling, or without where that was not known."""
     if not isinstance(x, dict) or not isinstance(x.get("name"), str):
         return False
-    ends = x.get("control_range")
-    scaled = all(_is_number(x.get(name)) for name in ("scale", "offset"))
-    return x.get("scale") is None or (
-        scaled and (ends is None or (_list_of(_or_none(_is_number))(ends) and len(ends) == 2))
-    )
+    if x.get("scale") is None:
+        return True
+    ends = x.get("control_range", ())
+    limited = _list_of(_or_none(_is_number))(ends) and len(ends) == 2
+    return all(_is_number(x.get(name)) for name in ("scale", "offset")) and (ends is None or limited)
 
 
 def _is_picture(x: object) -> bool:
@@ -72,6 +72,22 @@ def lacking(found: dict[str, Any], kinds: dict[str, Any] = NEEDED, where: str = 
             yield where + name
         elif nested:
             yield from lacking(found[name], kind, f"{where}{name}.")
+
+
+def contradicting(contract: dict[str, Any]) -> Iterator[str]:
+    """What of a contract that has all parts is of another number than the sizes it names."""
+    seen, action = contract["observation"], contract["action"]
+    if seen["size"] % seen["history"]:
+        yield "observation.history"
+    if len(seen["std"]) != seen["size"]:
+        yield "observation.std"
+    actuators = action["actuators"]
+    if actuators:
+        scaled = [actuator.get("scale") is not None for actuator in actuators]
+        if len(actuators) != action["size"] or len(set(scaled)) > 1:
+            yield "action.actuators"
+    if action.get("discrete") and len(action["discrete"]["choices"]) != action["size"]:
+        yield "action.discrete.choices"
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -55,12 +55,15 @@ def read_safetensors(path):
         header = json.loads(content[8 : 8 + length])
         told = header.pop("__metadata__", {})
         arrays = {}
+        begins, ends = zip(*sorted(entry["data_offsets"] for entry in header.values()), strict=True)
+        if (0, *ends) != (*begins, len(content) - 8 - length):  # one after another, and nothing else
+            raise ValueError
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
-            if entry["dtype"] != "F32" or 8 + length + end > len(content):
+            if entry["dtype"] != "F32":
                 raise ValueError
             arrays[name] = np.frombuffer(content, "<f4", (end - begin) // 4, 8 + length + begin).reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, MemoryError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, MemoryError, OverflowError, RecursionError):
         raise ValueError(f"{path} is not a whole safetensors file of a policy") from None
     return arrays, told
 
@@ -79,7 +82,7 @@ class NumpyPolicy:
             self.sizes = [self.contract["observation"]["size"], self.contract["action"]["size"]]
             kind = self.network["kind"]
             self(np.zeros(self.sizes[0]), self._no_noise())  # whatever lacks is missed now
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, MemoryError, RecursionError):
             raise ValueError(f"{path} has a {kind} policy that is not whole, or of another version") from None
 
     def __call__(self, observation, noise=None):

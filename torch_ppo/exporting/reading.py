@@ -3,15 +3,17 @@
 import json
 import zipfile
 from collections.abc import Callable
+from json import JSONDecodeError
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from torch_ppo.command import called
 from torch_ppo.exporting import onnx_file, pt2, safetensors_file, torchscript
-from torch_ppo.exporting.contract import Contract
-from torch_ppo.exporting.errors import ExportError
+from torch_ppo.exporting.contract import Contract, check_contract
+from torch_ppo.exporting.errors import ExportError, damaged
 
 # By what --format calls them; the first is what training writes.
 FORMATS: dict[str, ModuleType] = {
@@ -48,7 +50,35 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[Act, Contract 
     name = format_of(path)
     if name is None:
         raise ExportError(f"{path} is not an exported policy; formats: {', '.join(FORMATS)}")
-    return FORMATS[name].read(path, device)
+    try:
+        return FORMATS[name].read(path, device)
+    except (UnicodeDecodeError, JSONDecodeError, RecursionError):  # of its contract, which no format looks at
+        raise damaged(path) from None
+
+
+def check_acting(act: Act, contract: Contract | None, path: Path, device: torch.device | str = "cpu") -> Contract:
+    """The contract of what `read` gave. ExportError for one that is not understood, or is not what the file does."""
+    contract = check_contract(contract, path)
+    seen, action = contract["observation"]["size"], contract["action"]
+    pictures = [(view["height"], view["width"], view["channels"]) for view in contract.get("pixels") or ()]
+    inputs = [torch.zeros(1, *size, dtype=torch.uint8, device=device) for size in pictures]
+    if seen or not pictures:
+        inputs.append(torch.zeros(1, seen, device=device))
+    if not action["deterministic"]:
+        discrete = action.get("discrete")
+        inputs.append(torch.full((1, sum(discrete["choices"]) if discrete else action["size"]), 0.5, device=device))
+    try:
+        given = act(*inputs)
+        fits = given.shape == (1, action["size"]) and bool(given.isfinite().all())
+    except Exception:  # noqa: BLE001 - each runtime has its own for a size that it does not take
+        fits = False
+    if not fits:
+        shapes = ", ".join(f"{tuple(x.shape)}" for x in inputs)
+        raise ExportError(
+            f"{path} does not do what its contract says: of {shapes} it does not make {action['size']} finite numbers; "
+            f"{called('export')} makes it again"
+        )
+    return contract
 
 
 def contract_in(path: Path) -> Contract | None:
@@ -58,7 +88,7 @@ def contract_in(path: Path) -> Contract | None:
     if path.suffix == ".json":
         try:
             return json.loads(path.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ExportError(f"{path} is not JSON") from None
     return read(path)[1]
 

@@ -4,6 +4,7 @@ The task gives start states, observations and rewards; when to ask the policy, w
 arrive is the contract's.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from torch_ppo.exporting.contract import Contract
 from torch_ppo.exporting.errors import ExportError
-from torch_ppo.simulation.dry_step import as_observation, as_reward
+from torch_ppo.simulation.dry_step import as_observation, as_reward, timesteps_in
 from torch_ppo.simulation.physics import normalize_quaternions
 from torch_ppo.simulation.single_world import SingleWorld
 from torch_ppo.simulation.task import Task
@@ -84,8 +85,10 @@ class Player:
         model = task.make_model()
         perturbed_model(model, perturbation)
         self.world = SingleWorld(model)
+        size, taken = contract["action"]["size"], task.action_dim(self.world)
+        if size != taken:
+            raise ExportError(f"the policy does not fit the task: it has {size} actions, but the task takes {taken}")
         self.length = episode_length or contract["task"]["episode_length"] or task.episode_length
-        self.substeps = round((contract["control_dt"] or task.control_dt) / model.opt.timestep)
         self.generator = torch.Generator().manual_seed(seed)
         # Apart, so that start states are the same whatever is perturbed.
         self.own_generator = torch.Generator().manual_seed(seed + 1)
@@ -93,6 +96,11 @@ class Player:
         if task.num_random:
             self.memory["random"] = torch.zeros(1, task.num_random)
         self.std = torch.tensor(contract["observation"]["std"])
+
+    @functools.cached_property
+    def substeps(self) -> int:
+        """Timesteps of an env step; asked for when the observation has been found to fit."""
+        return timesteps_in(self.contract["control_dt"] or self.task.control_dt, self.world.model.opt.timestep)
 
     def _draw(self) -> None:
         if self.task.num_random:
@@ -128,13 +136,7 @@ class Player:
         inputs = [stack]
         if not self.contract["action"]["deterministic"]:
             inputs.append(torch.randn(1, self.contract["action"]["size"], generator=self.own_generator))
-        action = self.act(*inputs)
-        expected = self.task.action_dim(self.world)
-        if action.shape != (1, expected):
-            raise ExportError(
-                f"the policy does not fit the task: its actions are {tuple(action.shape[1:])}, not {expected}"
-            )
-        return action
+        return self.act(*inputs)
 
     def _delay(self) -> int:
         if self.perturbation.delay is not None:

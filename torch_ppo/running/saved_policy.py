@@ -9,8 +9,8 @@ from torch import Tensor
 
 from torch_ppo.environments.finding import library_of, runs_own_code
 from torch_ppo.errors import UserError
-from torch_ppo.exporting.contract import Contract, check_contract, scaling_in
-from torch_ppo.exporting.reading import format_of, read
+from torch_ppo.exporting.contract import Contract, scaling_in
+from torch_ppo.exporting.reading import check_acting, format_of, read
 from torch_ppo.formulas.controls import Scaling, controls_of, within_range
 from torch_ppo.formulas.noise import GeneratorNoise
 from torch_ppo.learning.agent import Agent
@@ -195,7 +195,7 @@ def _exported(path: Path, device: torch.device | str) -> SavedPolicy:
     if contract is None:
         key = config.policy_obs_key if config else Config.policy_obs_key
         return SavedPolicy(path, deterministic, key, config)
-    contract = check_contract(contract, path)
+    contract = check_acting(act, contract, path, device)
     if not contract["action"]["deterministic"]:
         raise PolicyError(f"{path} takes noise as its second input; export without --stochastic has none")
     if contract["output"]["name"] != "action":

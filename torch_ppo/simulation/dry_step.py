@@ -80,10 +80,19 @@ def substeps_per_control(task: Task, timestep: float) -> int:
             f"{type(task).__name__}.control_dt is {control_dt}, but must be seconds, a multiple of the model's "
             f"timestep = {timestep} s"
         )
-    substeps = round(control_dt / timestep)
-    if substeps < 1 or abs(substeps * timestep - control_dt) > 1e-6:
+    return timesteps_in(control_dt, timestep)
+
+
+def timesteps_in(control_dt: float, timestep: float) -> int:
+    """Timesteps of so many seconds in `control_dt` seconds. PhysicsError if that is no multiple, or more than MuJoCo counts."""
+    timesteps = round(control_dt / timestep)
+    if timesteps < 1 or abs(timesteps * timestep - control_dt) > 1e-6:
         raise PhysicsError(f"control_dt = {control_dt} s is not a multiple of the model's timestep = {timestep} s")
-    return substeps
+    if timesteps >= 2**31:
+        raise PhysicsError(
+            f"control_dt = {control_dt} s is {timesteps:,} timesteps of {timestep} s, but must be less than 2**31"
+        )
+    return timesteps
 
 
 def check_memory(task: Task, memory: object, num_envs: int) -> None:
