@@ -11,8 +11,10 @@ from tests.helpers.graph_on_cpu import trace
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import ConfigError
 from torch_ppo.learning.train_step import learn, training_step
+from torch_ppo.running import determinism
 from torch_ppo.running.determinism import (
     CUBLAS_VARIABLE,
+    allow_determinism_later,
     determinism_in_words,
     determinism_left_as_it_was,
     make_torch_deterministic,
@@ -106,6 +108,34 @@ def test_cublas(monkeypatch):
     monkeypatch.setenv(CUBLAS_VARIABLE, ":0:0")
     with pytest.raises(ConfigError, match=r"needs CUBLAS_WORKSPACE_CONFIG = :4096:8 or :16:8 .* where it is ':0:0'"):
         make_torch_deterministic(torch.device("cuda"))
+
+
+def test_cublas_began_otherwise(monkeypatch):
+    """torch looks once in a process whether cuBLAS may be deterministic, and refuses products after."""
+
+    def refuse(device):
+        raise RuntimeError(
+            "Deterministic behavior was enabled, but ... you must set ... CUBLAS_WORKSPACE_CONFIG=:4096:8"
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(determinism, "_product", refuse)
+    with pytest.raises(
+        ConfigError, match=r"comes too late: .*; CUBLAS_WORKSPACE_CONFIG=:4096:8 at its start would work"
+    ):
+        make_torch_deterministic(torch.device("cuda"))
+    monkeypatch.delenv(CUBLAS_VARIABLE, raising=False)
+    allow_determinism_later(torch.device("cpu"))
+    assert CUBLAS_VARIABLE not in os.environ
+    allow_determinism_later(torch.device("cuda"))
+    assert os.environ[CUBLAS_VARIABLE] == ":4096:8"
+    make_torch_deterministic(torch.device("cpu"))
+
+
+@CUDA
+def test_deterministic_after_a_training_that_was_not():
+    trained("cartpole", steps=1, device="cuda", deterministic=False, run_evals=False)
+    trained("cartpole", steps=1, device="cuda", run_evals=False)
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,26 @@ import torch
 from torch_ppo.errors import ConfigError
 from torch_ppo.simulation.env import Env
 
-# cuBLAS reads it when it starts; torch refuses deterministic products without one of these values.
+# cuBLAS reads it when it starts. torch refuses deterministic products without one of these values, and looks for it once
+# in a process: at the first product on CUDA, deterministic or not.
 CUBLAS_VARIABLE, CUBLAS_VALUES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+
+
+def allow_determinism_later(device: torch.device) -> None:
+    """Before the first product on `device`: whoever trains in this process after may ask for `deterministic`."""
+    if device.type == "cuda":
+        os.environ.setdefault(CUBLAS_VARIABLE, CUBLAS_VALUES[0])  # what cuBLAS takes by itself on an H100
+
+
+def _product(device: torch.device) -> None:
+    torch.ones(2, 2, device=device).mm(torch.ones(2, 2, device=device))
 
 
 def make_torch_deterministic(device: torch.device) -> None:
     """From now on torch takes deterministic algorithms, and raises RuntimeError naming an operation that has none.
 
     torch.compile then chooses nothing by a stopwatch that changes results.
-    ConfigError if the environment has cuBLAS work in another way.
+    ConfigError if the environment has cuBLAS work in another way, or had at its first product.
     """
     if device.type == "cuda":
         value = os.environ.setdefault(CUBLAS_VARIABLE, CUBLAS_VALUES[0])
@@ -30,6 +41,16 @@ def make_torch_deterministic(device: torch.device) -> None:
     # Would fill what is allocated, in every step; nothing here reads what was not written.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True)
+    if device.type == "cuda" and torch.cuda.is_available():
+        try:
+            _product(device)
+        except RuntimeError as error:
+            if CUBLAS_VARIABLE not in str(error):
+                raise
+            raise ConfigError(
+                f"deterministic = true comes too late: this process has made products on CUDA without {CUBLAS_VARIABLE} "
+                f"in its environment, and torch looks for it once; {CUBLAS_VARIABLE}={CUBLAS_VALUES[0]} at its start would work"
+            ) from None
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from torch_ppo.learning.devices import ALONE, Devices
 from torch_ppo.learning.factory import NetworkFactory
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.accelerate import compile_parts, keep_freed_memory, record_graphs, set_precision
-from torch_ppo.running.determinism import determinism_in_words, make_torch_deterministic
+from torch_ppo.running.determinism import allow_determinism_later, determinism_in_words, make_torch_deterministic
 from torch_ppo.running.episode_metrics import EpisodeMetrics
 from torch_ppo.running.evaluate import Evaluator, act_of
 from torch_ppo.running.fit import actions_in_words, actions_of, network_misfit, sizes_in_words, task_misfit
@@ -90,6 +90,7 @@ class TrainingState:
             keep_freed_memory()
         else:
             torch.cuda.set_device(self.device)  # a task, or torch's capture, may say "cuda" and mean this one
+            allow_determinism_later(self.device)
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
         if config.deterministic:
