@@ -73,8 +73,19 @@ def late(start, value):
     return lambda x, tick: torch.where((tick > start).view(-1, *[1] * (x.dim() - 1)), value(x), x)
 
 
+def once(at, value):
+    """A replacement of one number of one env's observation, after `at` steps."""
+
+    def observe(x, tick):
+        first = torch.arange(x.numel(), device=x.device).view_as(x) == 0
+        return torch.where(first & (tick == at)[:, None], torch.full_like(x, value), x)
+
+    return observe
+
+
 SABOTAGE = {
     "not a number": Sabotage({"learning_rate": 1e30}),
+    "observations jump": Sabotage(task={"observe_as": once(300, 1e6)}),
     "KL spike": Sabotage({"learning_rate": 3e-1}),
     "too much is clipped": Sabotage({"clipping_epsilon": 1e-3}),
     "exploding gradients": Sabotage(task={"reward_as": late(400, lambda r: 1e5 * r)}),
@@ -133,7 +144,15 @@ def test_without_sabotage_nothing_is_found():
     assert course.rewards[-1].value > 1.5 * course.rewards[0].value
 
 
-QUICK = ("not a number", "KL spike", "exploding gradients", "reward fell", "constant observations", "unusual batches")
+QUICK = (
+    "not a number",
+    "observations jump",
+    "KL spike",
+    "exploding gradients",
+    "reward fell",
+    "constant observations",
+    "unusual batches",
+)
 
 
 @pytest.mark.filterwarnings("ignore:worlds broke")
@@ -145,6 +164,14 @@ def test_a_sabotaged_training_triggers_its_rule(name):
     sabotage = SABOTAGE[name]
     course = reports(Reach(**sabotage.task), {**HEALTHY, **sabotage.settings})
     assert name in names(course), course.rows[-1]
+
+
+def test_a_single_huge_observation_is_named_before_what_it_does():
+    course = reports(Reach(observe_as=once(300, 1e15)), HEALTHY)
+    found = [name for name in names(course) if name != "not a number"]
+    assert found[0] == "observations jump" and "exploding gradients" in found
+    limited = reports(Reach(observe_as=once(300, 1e15)), {**HEALTHY, "normalizer_clip": 10.0})
+    assert names(limited) == []
 
 
 def test_every_rule_has_a_sabotage():

@@ -34,6 +34,15 @@ RULES = (
         told_elsewhere=True,
     ),
     Rule(
+        "observations jump",
+        # At first a drift is from 0 and 1, so that it is in the task's own units.
+        c.any_of(c.above("training/normalizer_drift", 30.0, skip=1), c.above("training/normalizer_drift", 1e8)),
+        "An observation lies so far from all before that it alone is now the scale of its column. What the networks see "
+        "changes at once; gradients and value loss that explode come from it.",
+        "look for it in the task's observe: a division, a sensor of a world that blows up, a column that was constant; "
+        "{normalizer_clip} = 10 limits what one observation does",
+    ),
+    Rule(
         "KL spike",
         c.above("training/approx_kl", 0.2, skip=1),
         "An update moved the policy far beyond what its batch can tell (0.02 is usual): what was learned may be lost.",
