@@ -41,8 +41,14 @@ def test_same(given, read):
 
 REFUSED = [
     ("--num-envs 2.5", "num_envs is '2.5', but must be an int"),
+    ("--num-envs 1k", "num_envs is '1k', but must be an int; 1000 would work"),
+    ("--num-timesteps 1.5M", "num_timesteps is '1.5M', but must be an int; 1500000 would work"),
+    ("--num-timesteps 1e6,", "num_timesteps is '1e6,', but must be an int; 1e6 would work"),
     ("--batch-size 64,64", "batch_size is '64,64', but must be an int"),
-    ("--learning-rate 0,5", "learning_rate is '0,5', but must be a float"),
+    ("--learning-rate 0,5", "learning_rate is '0,5', but must be a float; 0.5 would work"),
+    ("--learning-rate 3e-4,", "learning_rate is '3e-4,', but must be a float; 3e-4 would work"),
+    ("--max-grad-norm 1,", "max_grad_norm is '1,', but must be a float or None; 1 would work"),
+    ("--learning-rate small", "learning_rate is 'small', but must be a float"),
     ("--num-envs", "--num-envs needs a value"),
     ("--num-envs 4 8", "--num-envs takes one value, not 4 8"),
     ("--normalize-rewards maybe", "--normalize-rewards alone says yes, --no-normalize-rewards says no"),
@@ -62,6 +68,12 @@ REFUSED = [
     ("tests", "tests is a folder; --resume tests goes on with its run, --config tests repeats it"),
     ("cartpol", "there is no env 'cartpol'; did you mean 'cartpole'?"),
 ]
+
+
+@pytest.mark.parametrize("given", ["--num-envs 2.5", "--batch-size 64,64", "--learning-rate small", "--num-envs infk"])
+def test_nothing_is_proposed_for_what_is_no_number(given):
+    with pytest.raises(ConfigError, match=r"must be an? (int|float)$"):
+        respell(given.split(), kinds())
 
 
 @pytest.mark.parametrize(("given", "words"), REFUSED, ids=[given for given, _ in REFUSED])

@@ -4,6 +4,7 @@
 Playground, Brax and Isaac Lab have. What is not certain is a ConfigError with the spelling that works.
 """
 
+import math
 import re
 import types
 import typing
@@ -228,6 +229,26 @@ def _whole(text: str) -> int | None:
     return int(number) if number.is_integer() else None
 
 
+_UNITS = {"k": 1_000, "m": 1_000_000}
+
+
+def _meant(text: str, kind: object) -> str:
+    """ "; 1000 would work" for what is nearly a number, such as 1k, 0,5 or one with a comma after it; else empty."""
+    bare = text.rstrip(",;")
+    unit = _UNITS.get(bare[-1:].lower(), 1)
+    bare = (bare if unit == 1 else bare[:-1]).replace(",", ".")
+    try:
+        number = float(bare) * unit
+    except ValueError:
+        return ""
+    if not math.isfinite(number) or (float not in _alternatives(kind) and not number.is_integer()):
+        return ""
+    return f"; {bare if unit == 1 else f'{number:.12g}'} would work"
+
+
 def _refuse(name: str, text: str, kind: object) -> typing.NoReturn:
-    check_type(name.replace("-", "_"), text, kind)
+    try:
+        check_type(name.replace("-", "_"), text, kind)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_meant(text, kind)}") from None
     raise AssertionError(f"{text!r} is refused, but would pass as {kind}")
