@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def open_run(
     engine = {"warp": "MuJoCo Warp and ", "mujoco": "C MuJoCo and ", "auto": ""}[config.physics]
     introduction = (
         f"{Path(config.env).name}: {source}, seed {config.seed}, {engine}PyTorch on {config.device}{start}\n"
-        f"{folder.path}  (tensorboard --logdir {folder.path.parent})"
+        f"{folder.path}  (tensorboard --logdir {shlex.quote(str(folder.path.parent))})"
     )
     return folder, state, "\n".join([introduction, *notes])
 
