@@ -7,8 +7,11 @@ import contextlib
 import importlib
 import logging
 import os
+import re
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -50,6 +53,35 @@ def reader_may_leave() -> Iterator[None]:
         with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+
+
+def columns(stream: TextIO) -> int:
+    """How many characters a line of the terminal has now."""
+    try:
+        found = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        found = 0
+    return found or shutil.get_terminal_size().columns  # a terminal may not know, and say 0
+
+
+_FIRST_COLUMN = re.compile(r"\s*\S.*?\s{2,}(?=\S)")  # a name and what lies between it and its text
+
+
+def folded(text: str, width: int) -> str:
+    """Lines of at most `width` characters, broken between words, the rest below its own column.
+
+    For what is read. What somebody may copy, such as an error with a command, is left to the terminal.
+    """
+    lines = []
+    for line in text.split("\n"):
+        first = _FIRST_COLUMN.match(line)
+        indent = first.end() if first and first.end() <= width // 2 else 2
+        lines += (
+            textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+            if len(line) > width
+            else [line]
+        )
+    return "\n".join(lines)
 
 
 YELLOW, PLAIN = "\x1b[33m", "\x1b[0m"

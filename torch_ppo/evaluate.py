@@ -4,6 +4,8 @@ python -m torch_ppo.evaluate runs/cartpole-...
 """
 
 import math
+import sys
+import textwrap
 import warnings
 from dataclasses import dataclass
 from os import PathLike
@@ -14,7 +16,7 @@ import torch
 import tyro
 
 from torch_ppo.callable_module import make_callable
-from torch_ppo.command import reader_may_leave
+from torch_ppo.command import columns, reader_may_leave
 from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import canonical_name
 from torch_ppo.errors import ConfigError, user_errors
@@ -28,6 +30,7 @@ from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
 from torch_ppo.running.evaluation import Evaluation
 from torch_ppo.running.pretrained import find_policy
+from torch_ppo.running.terminal import is_terminal
 from torch_ppo.settings.command_line import read_command_line, refuse_idle
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import overflow_in_words
@@ -37,6 +40,8 @@ __all__ = ["Evaluation", "evaluate"]
 
 MAX_ENVS = 256  # stepped together where `num_envs` does not say
 MAX_EPISODES = 1_000_000  # whose returns are kept
+LEAST_NAME = 13  # characters of a perturbation in a narrow terminal: friction 0.75
+NO_BREAK = "\u00a0"
 
 
 @torch.no_grad()
@@ -203,12 +208,21 @@ class EvaluateArguments:
     """How robust it is, as a table: friction=0.5..1.5,mass=0.8..1.2,delay=0..2,noise=0.05; in plain C MuJoCo."""
 
 
+def _row(name: str, numbers: str, width: int) -> str:
+    """A name in `width` characters and numbers beside it; a longer one goes on below, between two perturbations."""
+    begun, *more = textwrap.wrap(", ".join(part.replace(" ", NO_BREAK) for part in name.split(", ")), width)
+    return "\n".join([f"{begun:{width}}  {numbers}", *more]).replace(NO_BREAK, " ")
+
+
 def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
     """A line on each perturbation as soon as it has been tried."""
     if arguments.num_envs is not None or arguments.physics == "warp" or arguments.device != "cpu":
         raise ConfigError("--perturb plays in one world of C MuJoCo; leave num_envs, physics and device out")
     tries = list(perturbations(perturb))
+    heads = f"  {'return':>9}  {'± error':>8}  {'length':>7}  of the first"
     width = max(len(name) for name, _ in tries)
+    if is_terminal(sys.stdout):  # there the names are folded, between two perturbations
+        width = min(width, max(LEAST_NAME, columns(sys.stdout) - 1 - len(heads)))
     first = None
     for name, perturbation in tries:
         result = sim_to_sim(
@@ -224,10 +238,11 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
         )
         if first is None:
             first = result.mean
-            print(f"{'':{width}}  {'return':>9}  {'± error':>8}  {'length':>7}  of the first")
+            print(f"{'':{width}}{heads}")
         share = f"{result.mean / first:.0%}" if first > 0 else "-"
         length = result.lengths.float().mean().item()
-        print(f"{name:{width}}  {result.mean:9.4g}  {result.standard_error:8.2g}  {length:7.0f}  {share}", flush=True)
+        numbers = f"{result.mean:9.4g}  {result.standard_error:8.2g}  {length:7.0f}  {share}"
+        print(_row(name, numbers, width), flush=True)
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ from typing import Annotated
 import torch
 import tyro
 
-from torch_ppo.command import reader_may_leave
+from torch_ppo.command import columns, reader_may_leave
 from torch_ppo.environments.finding import simulated_task
 from torch_ppo.envs import ALIASES, ENVS, OTHER_NAMES
 from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.formulas.pixels import PREFIX
-from torch_ppo.running.terminal import columns, is_terminal
+from torch_ppo.running.terminal import is_terminal
 from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import config_names
 from torch_ppo.simulation.env import Env

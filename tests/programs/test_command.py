@@ -57,6 +57,19 @@ def test_every_program_is_listed_and_there():
         assert callable(importlib.import_module(module).main)
 
 
+def test_what_is_read_is_folded_below_its_own_column():
+    plan = " training step  10 env steps: 4 unrolls of 20\nwarning: the run is longer than asked for"
+    assert command.folded(plan, 100) == plan
+    assert command.folded(plan, 32).split("\n") == [
+        " training step  10 env steps: 4",
+        "                unrolls of 20",
+        "warning: the run is longer than",
+        "  asked for",
+    ]
+    for line in command.folded(__main__.overview("torch-ppo"), 60).split("\n"):
+        assert len(line) <= 60
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["trian"]])
 def test_quick_answers_import_nothing_heavy(words):
     """Nothing that takes time, of ours or of others."""

@@ -10,6 +10,7 @@ import torch
 import torch_ppo
 from tests.helpers.toy import ToyTask
 from torch_ppo import evaluate as program
+from torch_ppo.evaluate import _row
 from torch_ppo.export import export_policy
 from torch_ppo.running.checkpoint import agent_from_checkpoint, load_checkpoint, save_checkpoint
 from torch_ppo.running.training_state import TrainingState
@@ -244,6 +245,13 @@ def test_program_prints_metrics(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["toy:", "cost", "effort_per_step"]
     assert lines[2] == "  effort_per_step  0 ± 0"
+
+
+def test_a_long_name_goes_on_below_its_numbers():
+    name = "mass 0.8, delay 0, noise 0.05"
+    assert _row(name, "1  2", 40) == f"{name:40}  1  2"
+    assert _row(name, "1  2", 18) == "mass 0.8, delay 0,  1  2\nnoise 0.05"
+    assert _row(name, "1  2", 13) == "mass 0.8,      1  2\ndelay 0,\nnoise 0.05"
 
 
 def _acting():

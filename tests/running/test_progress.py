@@ -147,12 +147,22 @@ def test_one_line_below_all_that_is_said(columns, monkeypatch):
                 progress.report(step, evaluation(3.0 + step))
             above, below = stream.screen.rows[:-1], stream.screen.rows[-1]
             assert len(below) < columns and f"{step / 100:.1f}%"[: columns - 1].strip() in below
-            assert "".join(above) == ("warning: oneof a task" if step >= 3000 else "")
+            assert "".join(above).replace(" ", "") == ("warning:oneofatask" if step >= 3000 else "")
     assert stream.screen.rows[-1] == "" and "100.0%" in stream.screen.rows[-2]
     if columns >= 40:
         assert "reward 10003.0" in stream.screen.rows[-2] and re.search("[▁▂▃▄▅▆▇█]{5}", stream.screen.rows[-2])
     if columns >= 80:
         assert "10,000 steps" in stream.screen.rows[-2] and "200 steps/s" in stream.screen.rows[-2]
+
+
+def test_what_is_said_is_folded_between_words(monkeypatch):
+    stream, words = Terminal(30, monkeypatch), "warning: the run is longer than was asked for"
+    progress = Progress(1000, 0, stream=stream)
+    progress.message(words)
+    assert stream.screen.rows[:2] == ["warning: the run is longer", "  than was asked for"]
+    file = io.StringIO()
+    Progress(1000, 0, stream=file).message(words)
+    assert file.getvalue() == f"{words}\n"
 
 
 def test_a_line_that_changes_is_gone_at_the_end(monkeypatch):

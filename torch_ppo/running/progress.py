@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
-from torch_ppo.command import highlighted, may_colour
+from torch_ppo.command import folded, highlighted, may_colour
 from torch_ppo.running.terminal import BottomLine, all_above, is_terminal
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
@@ -182,6 +182,8 @@ class Progress:
 
     def message(self, text: str) -> None:
         """A line that stays. Quiet, only warnings and what must be known get here; see `note`."""
+        if self.line is not None:
+            text = folded(text, self.line.room)
         text = highlighted(text) if self.colours else text
         if self.line is not None:
             self.line.write_above(self.stream, f"{text}\n")

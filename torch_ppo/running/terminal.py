@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TextIO
+
+from torch_ppo.command import columns
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -15,15 +16,6 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty() and os.environ.get("TERM") != "dumb"
     except ValueError:  # closed
         return False
-
-
-def columns(stream: TextIO) -> int:
-    """How many characters a line of the terminal has now."""
-    try:
-        found = os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError, AttributeError):
-        found = 0
-    return found or shutil.get_terminal_size().columns  # a terminal may not know, and say 0
 
 
 class BottomLine:
