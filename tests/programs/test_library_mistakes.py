@@ -118,7 +118,20 @@ def test_playgrounds_partial():
     factory = functools.partial(torch_ppo.make_ppo_networks, **NETWORKS, **keys)
     _, (normalizer, _, _), _ = torch_ppo.train(ToyTask(asymmetric=True), network_factory=factory, **SMALL)
     assert {name.split(".")[0] for name in normalizer} == {"state", "privileged_state"}
-    assert rewards(network_factory=factory) == rewards(network_factory=factory)
+    assert rewards(network_factory=factory) == rewards(network_factory={**NETWORKS, **keys})
+
+
+def test_networks_of_a_partial_are_those_of_the_checkpoint(tmp_path):
+    """So that it is read again; what has no name in a configuration stays a function."""
+    factory = functools.partial(torch_ppo.make_ppo_networks, **NETWORKS)
+    torch_ppo.train("cartpole", network_factory=factory, save_checkpoint_path=str(tmp_path), **SMALL)
+    (*_, checkpoint) = sorted(tmp_path.glob("*.pt"))
+    saved = torch_ppo.load_policy(checkpoint)
+    assert saved.config.policy_hidden_layer_sizes == NETWORKS["policy_hidden_layer_sizes"]
+    initial = INITIALIZERS["zeros"]()
+    factory = functools.partial(torch_ppo.make_ppo_networks, policy_network_kernel_init=initial)
+    _, (_, policy, _), _ = torch_ppo.train("cartpole", network_factory=factory, **{**SMALL, "num_timesteps": 0})
+    assert all(not x.any() for name, x in policy.items() if x.dim() == 2)
 
 
 CONVOLUTIONS = {

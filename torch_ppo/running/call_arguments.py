@@ -51,11 +51,8 @@ def checked_arguments(
         or getattr(network_factory, "func", None) is make_ppo_networks_vision
     ):
         network_factory = _vision_options(network_factory, settings)
-    if isinstance(network_factory, functools.partial) and network_factory.func is make_ppo_networks:
-        # As Playground's notebooks have it: there the keys of the observations are the factory's.
-        keywords = dict(network_factory.keywords)
-        settings |= {key: keywords.pop(key) for key in ("policy_obs_key", "value_obs_key") if key in keywords}
-        network_factory = functools.partial(make_ppo_networks, *network_factory.args, **keywords)
+    if network_factory is make_ppo_networks or getattr(network_factory, "func", None) is make_ppo_networks:
+        network_factory = _own_networks(network_factory, settings)
     if isinstance(network_factory, Mapping):
         settings |= own_options(network_factory)
         network_factory = None
@@ -103,6 +100,19 @@ def _check_wrapping(wrapping: Wrapping) -> None:
             raise ConfigError(f"{name} is {given!r}, but must be a function, or None")
     if wrapping.wrap_env_fn is not None and not wrapping.wrap_env:
         raise ConfigError("wrap_env_fn has no effect with wrap_env = False; leave one of them out")
+
+
+def _own_networks(factory: object, settings: dict[str, object]) -> NetworkFactory | Mapping[str, object]:
+    """What our factory, alone or in a partial, is given: options by name, if all have one, else a function.
+
+    As options they are the configuration's, from which a checkpoint's networks are made again. As in Playground's
+    notebooks the keys of the observations may be among them; `settings` takes those in.
+    """
+    args, keywords = getattr(factory, "args", ()), dict(getattr(factory, "keywords", {}))
+    settings |= {key: keywords.pop(key) for key in ("policy_obs_key", "value_obs_key") if key in keywords}
+    if not args and own_options(keywords).keys() <= Config.__dataclass_fields__.keys():
+        return keywords
+    return functools.partial(make_ppo_networks, *args, **keywords)
 
 
 def _vision_options(factory: object, settings: dict[str, object]) -> NetworkFactory | Mapping[str, object]:
