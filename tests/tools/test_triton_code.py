@@ -1,6 +1,6 @@
 """What is compiled for a CUDA device: code, kernels for sm_90 and how many, without such a device.
 
-pip install --no-deps --target site triton==3.7.1
+pip install --no-deps --target site triton==3.7.1    (that of torch 2.13; 3.6.0 is that of 2.11)
 PYTHONPATH=site pytest -m slow tests/tools/test_triton_code.py
 """
 
@@ -49,6 +49,7 @@ def test_training(generated):
     """All that is compiled of cart-pole's training with the guide's settings; what an H100 would be asked for."""
     total = totals(count("cartpole", generate=generated))
     assert len(generated.code) == 6
-    assert total["policy_step_torch"] <= 26
-    assert total["sgd_step"] <= 77
+    # With torch 2.13 they are 25.9 and 76.2, with 2.11 26.9 and 78.2.
+    assert total["policy_step_torch"] <= 27
+    assert total["sgd_step"] <= 79
     check_cubins(generated.code)

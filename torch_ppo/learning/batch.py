@@ -18,6 +18,9 @@ from torch_ppo.simulation.task import Observation
 
 Field = Tensor | dict[str, Tensor] | PolicyParams | None  # by name, as what is compiled does not make types
 
+# A tensor of a batch whose sequences are (S / R, R) along an axis, what is copied to R of them, and the axis.
+Places = tuple[Tensor, Tensor, int]
+
 
 def map_tensors(function: Callable[..., Tensor], field: Field, *others: Field) -> Field:
     """`function` of each tensor of a field of a batch, and of those of others in its place; None where one is missing."""
@@ -28,6 +31,12 @@ def map_tensors(function: Callable[..., Tensor], field: Field, *others: Field) -
     if isinstance(field, tuple):
         return tuple(function(*each) for each in zip(field, *others, strict=True))
     return function(field, *others)
+
+
+def store(places: list[Places], place: Tensor) -> None:
+    """Copies each tensor to the sequences from `place * R` on; `place` int64 `(1,)`."""
+    for parts, source, axis in places:
+        parts.index_copy_(axis, place, source.unsqueeze(axis))
 
 
 def tensors_of(field: Field) -> list[Tensor]:
@@ -107,17 +116,18 @@ class Batch:
         self.each_step(lambda x: found.append(x) or x)
         return found
 
-    def store(self, record: "Batch", place: Tensor) -> None:
-        """Copies a batch of fewer sequences, R, to the sequences from `place * R` on; `place` int64 `(1,)`."""
+    def places_of(self, record: "Batch") -> list[Places]:
+        """Where a batch of fewer sequences, R, goes; a view is made once, as compiled code copies all that it is of."""
+        found: list[Places] = []
 
-        def copy(target: Tensor, source: Tensor, axis: int) -> None:
+        def add(target: Tensor, source: Tensor, axis: int) -> None:
             count = source.shape[axis]
-            parts = target.unflatten(axis, (target.shape[axis] // count, count))
-            parts.index_copy_(axis, place, source.unsqueeze(axis))
+            found.append((target.unflatten(axis, (target.shape[axis] // count, count)), source, axis))
 
         for field in dataclasses.fields(self):
             axis = 0 if field.name == "bootstrap_observation" else 1
-            map_tensors(partial(copy, axis=axis), getattr(self, field.name), getattr(record, field.name))
+            map_tensors(partial(add, axis=axis), getattr(self, field.name), getattr(record, field.name))
+        return found
 
     def minibatch(self, sequences: Tensor) -> tuple[Observation, Observation, LossInputs]:
         """observation, bootstrap_observation and loss inputs of the given sequences, int64 `(B,)`."""

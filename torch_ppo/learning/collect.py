@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_ppo.environments.contract import Environment
 from torch_ppo.formulas.noise import Noise
 from torch_ppo.learning.agent import Agent
-from torch_ppo.learning.batch import Batch, allocate_batch
+from torch_ppo.learning.batch import Batch, allocate_batch, store
 from torch_ppo.learning.diagnostics import Diagnostics
 from torch_ppo.learning.evidence import Evidence
 from torch_ppo.settings.config import Config
@@ -44,6 +44,7 @@ class Collector:
         self.num_unrolls_per_env, self.discounting = config.num_unrolls_per_env, config.discounting
         self.record = allocate_batch(config, env, agent, env.num_envs)
         self.rows = [self.record.each_step(lambda x, t=t: x[t]) for t in range(config.unroll_length)]
+        self._places = batch.places_of(self.record)
         self._outcomes = [outcome_of_step(env, row) for row in self.rows]
         self.place = torch.zeros(1, dtype=torch.int64, device=env.device)
         self.discounted_return = torch.zeros_like(env.reward) if config.normalize_rewards else None
@@ -97,7 +98,7 @@ class Collector:
         if self.evidence is not None:
             self.evidence.look()
         self.diagnostics.look()
-        self.batch.store(record, self.place)
+        store(self._places, self.place)
         self.place.add_(1).remainder_(self.num_unrolls_per_env)  # what records a graph makes more unrolls than that
 
     def _store_step(self, row: Batch, outcome: Outcome) -> None:
