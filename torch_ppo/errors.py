@@ -47,6 +47,14 @@ def install(extra: str) -> str:
     return f"pip install {shlex.quote(f'{source}[{extra}]')}"
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; a folder of its name that is no package, as `wandb` leaves behind, is none."""
+    import importlib.util  # here, for this module is imported before anything is said
+
+    found = importlib.util.find_spec(package)
+    return found is not None and getattr(found, "origin", package) is not None
+
+
 def _installed_from() -> str | None:
     """The checkout that runs, or that pip has installed from; None where there is none any more."""
     import importlib.metadata  # here, for this module is imported before anything is said

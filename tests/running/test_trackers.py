@@ -116,6 +116,13 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         check_tracker("mlflow")
 
 
+def test_a_folder_that_a_package_has_left_behind_is_not_the_package(tmp_path, monkeypatch):
+    (tmp_path / "left_behind").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"--tracker left_behind needs the package left_behind"):
+        check_tracker("left_behind")
+
+
 # Whatever a tracker does
 
 

@@ -4,7 +4,6 @@ They get the configuration, every report, clips, and the page of the run. Each c
 neither a slow nor a failing one harms the training.
 """
 
-import importlib.util
 import os
 import queue
 import secrets
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from torch_ppo.errors import ConfigError, install
+from torch_ppo.errors import ConfigError, install, is_installed
 
 PROJECT = "torch_ppo"  # where the package's own environment variable names no other
 MOST_WAITING = 1000  # calls; of more, the newest are left out
@@ -151,7 +150,7 @@ TRACKERS = {"wandb": Wandb, "trackio": Trackio, "mlflow": Mlflow}
 
 def check_tracker(name: str) -> None:
     """ConfigError if a tracker's package is not installed."""
-    if importlib.util.find_spec(name) is None:
+    if not is_installed(name):
         raise ConfigError(f"--tracker {name} needs the package {name}, the extra {name}: {install(name)}")
 
 

@@ -3,14 +3,13 @@
 Works on numbers alone; where they come from is the caller's. matplotlib is an extra, imported when something is drawn.
 """
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from torch_ppo.errors import UserError, install
+from torch_ppo.errors import UserError, install, is_installed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +118,7 @@ FAR = 100.0  # greatest over least value from which on an axis is logarithmic
 
 def check_matplotlib() -> None:
     """PlotError with the line that installs it, if matplotlib is missing."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not is_installed("matplotlib"):
         raise PlotError(f"pictures of curves need matplotlib, the extra plot: {install('plot')}")
 
 

@@ -1,7 +1,6 @@
 """Video files: animated GIF, WebP or PNG by Pillow, and MP4 where imageio-ffmpeg is installed."""
 
 import errno
-import importlib.util
 import math
 import os
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from torch_ppo.errors import UserError, install
+from torch_ppo.errors import UserError, install, is_installed
 
 ANIMATIONS = (".gif", ".webp", ".png")
 GAP = 2  # pixels between tiles
@@ -23,7 +22,7 @@ class VideoError(UserError):
 
 def has_mp4() -> bool:
     """Whether the extra that writes MP4 is installed."""
-    return importlib.util.find_spec("imageio_ffmpeg") is not None
+    return is_installed("imageio_ffmpeg")
 
 
 def default_video(name: str) -> Path:

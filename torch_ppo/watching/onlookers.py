@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from torch_ppo.errors import is_installed
 from torch_ppo.running.disk import DiskError, write_atomically
 from torch_ppo.running.folder import RunFolder
 from torch_ppo.running.logger import MetricsLog
@@ -134,7 +134,7 @@ class Onlookers:
 
     def _report(self) -> list[Path]:
         """The page of the run as `torch_ppo.plot` makes it; empty where that cannot be done."""
-        if importlib.util.find_spec("matplotlib") is None:
+        if not is_installed("matplotlib"):
             return []
         files = [self.folder.path / f"report.{kind}" for kind in ("png", "html")]
         command = [sys.executable, "-m", "torch_ppo.plot", str(self.folder.path), "--trust"]

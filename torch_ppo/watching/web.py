@@ -1,7 +1,6 @@
 """A policy in a browser: viser serves the page, mjviser draws MuJoCo's models in it. Both are the extra `web`."""
 
 import contextlib
-import importlib.util
 import io
 import math
 import socket
@@ -12,7 +11,7 @@ import mujoco
 import numpy as np
 import torch
 
-from torch_ppo.errors import ConfigError, install
+from torch_ppo.errors import ConfigError, install, is_installed
 from torch_ppo.running.checkpoint import CheckpointError
 from torch_ppo.running.saved_policy import SavedPolicy
 from torch_ppo.showing.render import SHOWN_GROUPS, model_of_pictures, radius_of_moving, show_state
@@ -30,7 +29,7 @@ NEWEST = "newest"  # what follows a run has as its choice of checkpoint
 def check_web(arguments: PlayArguments) -> None:
     """UserError where the page cannot be served as asked, before anything is loaded."""
     for package in ("viser", "mjviser"):
-        if importlib.util.find_spec(package) is None:
+        if not is_installed(package):
             raise PlayError(f"--web needs {package}, of the extra web: {install('web')}; --video play.gif would work")
     for option in ("steps", "seconds", "camera"):
         if getattr(arguments, option) is not None:
