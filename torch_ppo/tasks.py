@@ -99,7 +99,8 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
     while width is not None and shown > LEAST_COLUMNS and _total(widths[:shown]) > width:
         shown -= 1
     if width is not None and _total(widths[:shown]) > width:
-        widths[1] = max(LEAST_WIDTH, widths[1] - (_total(widths[:shown]) - width))
+        least = max(LEAST_WIDTH, *(len(word) for row in rows for word in row[1].split()))
+        widths[1] = max(least, widths[1] - (_total(widths[:shown]) - width))
     while width is not None and shown > 2 and _total(widths[:shown]) > width:
         shown -= 1
     lines = []

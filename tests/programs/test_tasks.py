@@ -168,6 +168,11 @@ ROWS = [
 ]
 
 
+def test_no_word_of_a_narrow_table_is_broken():
+    lines = tasks.table([ROWS[0], ("a" * 23, "state 48, privileged_state 121", "12", "0.02 s", "1", "e")], 60)
+    assert max(map(len, lines)) <= 60 and "privileged_state" in "".join(lines)
+
+
 def test_a_table_that_fits_the_terminal():
     whole = tasks.table(ROWS)
     assert len(whole) == 2 and "also called" in whole[0] and whole[1].endswith("d" * 30)
