@@ -9,6 +9,7 @@ What was made is compared with the original's own layers. docs/import.md has the
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,9 +181,9 @@ def import_policy(arguments: ImportArguments, *, trainer: str | None = None) -> 
         f"layers {largest:.1g} of {TOLERANCE:g} allowed"
     )
     task_option = "" if env else " --env TASK"
+    out = shlex.quote(str(arguments.out))
     print(
-        f"to train on: {called('train')} --config {arguments.out} --restore-checkpoint-path {arguments.out}{task_option} "
-        "--num-timesteps N"
+        f"to train on: {called('train')} --config {out} --restore-checkpoint-path {out}{task_option} --num-timesteps N"
     )
 
 

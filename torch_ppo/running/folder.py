@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ class RunFolder:
         if self.config.exists():
             raise ConfigError(
                 f"{self._asked_as} {self.path} has a run already; a new folder would work, and {called('train')} --resume "
-                f"{self.path} would go on with that run"
+                f"{shlex.quote(str(self.path))} would go on with that run"
             )
         if any(not path.name.endswith(".tmp") for path in self.path.iterdir()):
             raise ConfigError(f"{self._asked_as} {self.path} is not empty; a new folder would work")
