@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from torch_ppo import __version__
-from torch_ppo.command import FRONTS, columns, folded, reader_may_leave, say_loading
+from torch_ppo.command import FRONTS, fitting, reader_may_leave, say_loading
 from torch_ppo.errors import UserError, did_you_mean, interrupts_end_imports, interrupts_raise_again, user_errors
 
 # name: (module with a main(), what it does)
@@ -83,8 +83,7 @@ def main() -> None:
             sys.argv = given
         return
     with reader_may_leave():
-        text = versions() if words == ["--version"] else overview(front)
-        print(folded(text, columns(sys.stdout)) if sys.stdout.isatty() else text)
+        print(fitting(versions() if words == ["--version"] else overview(front)))
 
 
 if __name__ == "__main__":

@@ -67,13 +67,19 @@ def columns(stream: TextIO) -> int:
 _FIRST_COLUMN = re.compile(r"\s*\S.*?\s{2,}(?=\S)")  # a name and what lies between it and its text
 
 
+_COPIED = (*FRONTS, "tensorboard ", "pip install ")
+
+
 def folded(text: str, width: int) -> str:
     """Lines of at most `width` characters, broken between words, the rest below its own column.
 
-    For what is read. What somebody may copy, such as an error with a command, is left to the terminal.
+    A line with a command is left to the terminal, from which it is copied as one line.
     """
     lines = []
     for line in text.split("\n"):
+        if any(command in line for command in _COPIED):
+            lines.append(line)
+            continue
         first = _FIRST_COLUMN.match(line)
         indent = first.end() if first and first.end() <= width // 2 else 2
         lines += (
@@ -82,6 +88,11 @@ def folded(text: str, width: int) -> str:
             else [line]
         )
     return "\n".join(lines)
+
+
+def fitting(text: str) -> str:
+    """What is printed, folded where that is on a terminal."""
+    return folded(text, columns(sys.stdout)) if sys.stdout.isatty() else text
 
 
 YELLOW, PLAIN = "\x1b[33m", "\x1b[0m"

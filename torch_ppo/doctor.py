@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from torch_ppo.command import called, reader_may_leave
+from torch_ppo.command import called, fitting, reader_may_leave
 from torch_ppo.diagnosis.conditions import number
 from torch_ppo.diagnosis.course import Course
 from torch_ppo.diagnosis.events import event_files, read_events
@@ -132,7 +132,7 @@ def main() -> None:
     """The program `python -m torch_ppo.doctor`."""
     with reader_may_leave(), user_errors():
         arguments = read_command_line(DoctorArguments, "doctor")
-        print("\n\n".join(report(folder) for folder in arguments.runs))
+        print(fitting("\n\n".join(report(folder) for folder in arguments.runs)))
 
 
 if __name__ == "__main__":

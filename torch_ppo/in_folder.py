@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import re
+import shlex
 import signal
 import sys
 import time
@@ -109,7 +110,7 @@ class Reports:
             self.log.write_picture(step, "seen", seen_by_several(state.env.observation, state.env.task))
         self.progress.report(step, metrics)
         self.onlookers.reported(step, metrics)
-        for line in self.watch.lines(findings, f"{called('doctor')} {self.folder.path}"):
+        for line in self.watch.lines(findings, f"{called('doctor')} {shlex.quote(str(self.folder.path))}"):
             self.progress.message(line)
         for warning in warnings_in(metrics):
             kind = re.sub(r"[\d,]+", "", warning)
@@ -173,7 +174,7 @@ def run_in_folder(state: TrainingState, folder: RunFolder, stop: StopRequest, st
     if not complete:
         progress.message(f"stopped at {state.env_steps:,} env steps; go on with")
         trust = " --trust" if runs_own_code(config.env) or config.save_checkpoint_path else ""
-        progress.message(f"  {called('train')} --resume {folder.path}{trust}")
+        progress.message(f"  {called('train')} --resume {shlex.quote(str(folder.path))}{trust}")
         sys.exit(128 + stop.number)
 
 

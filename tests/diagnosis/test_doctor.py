@@ -34,12 +34,13 @@ def call(main, monkeypatch, capsys, *words):
 
 
 def test_a_broken_run_is_told_once_kept_and_explained(tmp_path, monkeypatch, capsys):
-    run = tmp_path / "run"
+    run = tmp_path / "my runs" / "first"
     status, out, _ = call(train.main, monkeypatch, capsys, *BROKEN, "--run-dir", run)
     assert status == 0
     told = [line for line in out.splitlines() if line.startswith("warning: KL spike: approx_kl is ")]
     assert len(told) == 1 and "learning_rate" in told[0]
-    assert out.count("doctor") == 1 and f"doctor {run} explains" in out
+    assert out.count("doctor") == 1 and f"doctor '{run}' explains" in out
+    assert f"(tensorboard --logdir '{run.parent}')" in out
     kept = [row["doctor"] for row in read_history(run / "metrics.jsonl") if "doctor" in row]
     names = [name for found in kept for name in found]
     assert "KL spike" in names and len(names) == len(set(names))

@@ -1,6 +1,5 @@
 """Applying the rules: to a whole course, or report by report while it goes on."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,7 +7,6 @@ from torch_ppo.diagnosis.course import Course, Row
 from torch_ppo.diagnosis.rules import RULES, Rule
 from torch_ppo.settings.config import Config
 
-LINE_WIDTH = 120  # of what the terminal is told
 FINDINGS = "doctor"  # of a report in metrics.jsonl: what was seen, by rule
 
 
@@ -68,8 +66,7 @@ class Watch:
 
     def lines(self, findings: list[Finding], doctor: str) -> list[str]:
         """What the terminal is told of findings; the first time also how to call the `doctor`."""
-        told = [f"warning: {finding.line()}" for finding in findings if not finding.rule.told_elsewhere]
-        lines = [line for text in told for line in textwrap.wrap(text, LINE_WIDTH, subsequent_indent="  ")]
+        lines = [f"warning: {finding.line()}" for finding in findings if not finding.rule.told_elsewhere]
         if lines and not self._introduced:
             self._introduced = True
             lines.append(f"  {doctor} explains")
