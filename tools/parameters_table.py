@@ -82,7 +82,7 @@ CALL_ARGUMENTS = {
     "randomization_fn": "function (physics, generator) -> model fields of every env, instead of the task's `randomize`",
     "wrap_env": "false uses envs as they are: they restart their own episodes",
     "wrap_env_fn": "function (env, episode_length, action_repeat, randomization_fn) -> envs with rules of episodes",
-    "progress_fn": "called with env steps and metrics at every report",
+    "progress_fn": "called with env steps and metrics at every report; with `log_training_metrics` also between evaluations, with `episode/...` alone",
     "policy_params_fn": "called with env steps, make_policy and params before every report",
     "restore_params": "(normalizer, policy, value) to start from; comes before restore_checkpoint_path",
 }
