@@ -241,7 +241,8 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
             print(f"{'':{width}}{heads}")
         share = f"{result.mean / first:.0%}" if first > 0 else "-"
         length = result.lengths.float().mean().item()
-        numbers = f"{result.mean:9.4g}  {result.standard_error:8.2g}  {length:7.0f}  {share}"
+        error = f"{result.standard_error:.2g}" if arguments.episodes > 1 else "-"
+        numbers = f"{result.mean:9.4g}  {error:>8}  {length:7.0f}  {share}"
         print(_row(name, numbers, width), flush=True)
 
 
