@@ -106,7 +106,10 @@ def variant_options(variant: str) -> tuple[str, ...]:
         name, separator, value = part.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
         if not separator or not value:
-            raise ConfigError(f"--vary {variant} is not name=value; learning_rate=1e-3 would work")
+            name, _, values = variant.partition("=")
+            several = values.split(",") if name and values and "=" not in values else []
+            each = " ".join(f"{name}={value}" for value in several if value)
+            raise ConfigError(f"--vary {variant} is not name=value; {each or 'learning_rate=1e-3'} would work")
         if name not in Config.__dataclass_fields__:
             raise ConfigError(
                 f"--vary {variant}: there is no {name!r}{did_you_mean(name, Config.__dataclass_fields__)}"

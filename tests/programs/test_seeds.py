@@ -222,6 +222,8 @@ def test_options_of_a_variant():
     ("vary", "words"),
     [
         ("learning_rat=1", "did you mean 'learning_rate'"),
+        ("history=2,3", "--vary history=2,3 is not name=value; history=2 history=3 would work"),
+        ("history", "--vary history is not name=value; learning_rate=1e-3 would work"),
         ("learning_rate", "is not name=value"),
         ("seed=3", "--seeds"),
         ("num_minibatches=7,num_envs=1000", "not divisible"),
