@@ -28,6 +28,7 @@ def test_what_is_no_number_is_valid_json_and_comes_back():
 
 FOREIGN = [b"5\n", b"[1]\n", b'{"step": "x"}\n', b"\xff\n", b'{"step": 43\n', b"\n", b'{"step": 1, "not_finite": 3}\n']
 FOREIGN += [b"[" * 100_000 + b"\n", b'{"a": 1}\n', b'{"step": true}\n']
+FOREIGN += [b'{"step": %s}\n' % (b"9" * 400), b'{"step": 1, "training/v_loss": %s}\n' % (b"9" * 400)]
 
 
 @pytest.mark.parametrize("line", FOREIGN, ids=range(len(FOREIGN)))

@@ -6,7 +6,6 @@ JSON has neither NaN nor infinity. Such a number is null, and "not_finite" says 
 "doctor" is what was found with this report, in words by the name of the rule (docs/doctor.md).
 """
 
-import contextlib
 import json
 import math
 import os
@@ -24,10 +23,17 @@ def to_line(step: int, metrics: dict[str, float], more: dict[str, object] | None
     return json.dumps(row | ({NOT_FINITE: odd} if odd else {}), allow_nan=False).encode() + b"\n"
 
 
+def _int(text: str) -> int:
+    """OverflowError for one beyond all floats, which nobody could compute with."""
+    value = int(text)
+    float(value)
+    return value
+
+
 def from_line(line: bytes) -> dict[str, float] | None:
     """The report in a line, step included; None for a line that is torn or somebody else's."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_int=_int)
         step = row["step"]
         row["step"] = int(step)
         numbers = {name: float(text) for name, text in row.pop(NOT_FINITE, {}).items()}
@@ -50,8 +56,7 @@ def read_curve(path: Path) -> list[tuple[int, float]]:
     for row in read_history(path):
         reward = row.get("eval/episode_reward")
         if isinstance(reward, (int, float)) and not isinstance(reward, bool):  # else somebody has edited the line
-            with contextlib.suppress(OverflowError):  # an int beyond all floats
-                curve.append((row["step"], float(reward)))
+            curve.append((row["step"], float(reward)))
     return curve
 
 
