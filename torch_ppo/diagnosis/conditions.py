@@ -3,6 +3,7 @@
 Numbers that a run did not report are not judged.
 """
 
+import bisect
 import math
 from collections.abc import Callable
 
@@ -87,12 +88,13 @@ def jumps(name: str, *, factor: float, at_least: float) -> Condition:
     """More than `factor` times the median of all reports before, and than `at_least`."""
 
     def condition(course: Course) -> str | None:
-        points = course.series(name)
-        for i, point in enumerate(points):
-            before = sorted(p.value for p in points[:i])
+        before: list[float] = []  # in order, so that long runs have their median at once
+        for point in course.series(name):
             usual = before[len(before) // 2] if before else at_least / factor
             if point.value > max(at_least, factor * usual):
                 return f"{said(course, name, point)}, {number(usual)} before" if before else said(course, name, point)
+            if not math.isnan(point.value):
+                bisect.insort(before, point.value)
         return None
 
     return condition
