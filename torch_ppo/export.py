@@ -295,7 +295,7 @@ def main() -> None:
 
 def export_from(arguments: ExportArguments) -> None:
     """Writes what is asked for, and prints a line on each file. ExportError if one cannot be."""
-    run = arguments.run
+    run = find_policy(arguments.run)
     if format_of(run) not in (None, "torchscript"):  # of which load_checkpoint tells
         raise ExportError(f"{run} is an exported policy already; its run's folder or checkpoint is needed")
     if not run.is_dir():

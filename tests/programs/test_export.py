@@ -191,6 +191,8 @@ def test_program(run_folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["own.py:Task"], "own.py:Task is a task, not a run folder or checkpoint; train --env own.py:Task makes a run"),
+        (["cartpole"], "cartpole.safetensors is an exported policy already"),
         (["nowhere"], "no run folder or checkpoint nowhere"),
         (["."], "not a run folder"),
         (["run", "--checkpoint", "first"], "first.pt"),

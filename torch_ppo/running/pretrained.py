@@ -24,7 +24,7 @@ def find_policy(path: Path) -> Path:
     """
     name = canonical_name(str(path))
     if runs_own_code(name) and not path.exists():
-        raise ExportError(f"{path} is a task, not a run folder or checkpoint")
+        raise ExportError(f"{path} is a task, not a run folder or checkpoint; train --env {path} makes a run of it")
     if not path.exists() and name not in ENVS and name.isidentifier():  # else a path
         hint = did_you_mean(name, pretrained_tasks())
         raise ExportError(
