@@ -105,7 +105,9 @@ def first_half(folder: Path, device: str) -> list[Step]:
         return Step(name, limit, [*own, "few", "--device", device, *options], last_json)
 
     tests = ["tests/running/test_accelerate.py", "tests/running/test_determinism.py"]
+    # A test that compiles takes a minute of them all, and a step of its own has compiled.
     pytest = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-m", "cuda and not slow"]
+    pytest += ["-k", "not compiled"]
     train = [sys.executable, "-m", "torch_ppo.train", "--config", "cartpole", "--device", device, "--physics", "warp"]
     train += [word for name, value in size.items() for word in (f"--{name}", str(value))]
     return [
@@ -146,12 +148,12 @@ def second_half(folder: Path, device: str) -> list[Step]:
     return [
         repeats("deterministic", 45),
         repeats("deterministic again", 30),
-        bench("bench cartpole", 90, "cartpole", 1024, *compiled, windows=7),
+        bench("bench cartpole", 90, "cartpole", 1024, *compiled, windows=5),
         bench("bench contacts", 110, contacts, 8192, plain),
         bench("bench contacts compiled", 90, contacts, 8192, *compiled),
         bench("bench physics", 40, "cartpole", 1024, plain, 'capture="physics"'),
         bench("bench eager graphs", 40, "cartpole", 1024, plain),
-        bench("bench deterministic", 60, contacts, 8192, plain, "deterministic=true"),
+        bench("bench deterministic", 60, contacts, 8192, plain, "deterministic=true", windows=2),
         bench("bench bf16", 30, "cartpole", 1024, plain, "bf16=true"),
         # Tracing graphs with loops is what is most likely to hang or crash.
         bench("profile", 35, "cartpole", 1024, plain, windows=1, more=("--profile", str(folder / "traces"))),
