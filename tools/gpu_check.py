@@ -5,8 +5,9 @@
 
 Run in a checkout, with Python 3.11 or 3.12, torch for CUDA, the project's packages and pytest; nothing else is needed, and
 nothing is downloaded. Steps come in the order of what their failure would tell; none stops the others; each ends at its
-limit, and all in time. What a step leaves of its time is for those after it, which take up to twice their limits. One that
-hangs says in its log where. FOLDER/gpu_check.json has everything, and is complete after every step; logs lie beside it.
+limit, and all in time. Where recording unrolls or compiling fails, what follows does without. What a step leaves of its
+time is for those after it, which take up to twice their limits. One that hangs says in its log where.
+FOLDER/gpu_check.json has everything, and is complete after every step; logs lie beside it.
 
 `--device cpu` rehearses all of it, with few envs, where there is no such device.
 """
@@ -18,7 +19,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,10 +95,15 @@ def bench_results(name: str) -> Callable[[str, Path], object]:
     return read
 
 
-def first_half(folder: Path, device: str) -> list[Step]:
-    """Does it run, is it right; and the guide's cart-pole."""
+def highest_level(device: str, failed: Collection[str]) -> str:
+    """As far as is recorded: whole unrolls, unless the step that tries it has failed."""
+    return "physics" if device == "cpu" or "unroll" in failed else "unroll"
+
+
+def first_half(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
+    """Does it run, is it right; and the guide's cart-pole. What has `failed` is left out of those that follow."""
     on_cuda = device != "cpu"
-    top = "unroll" if on_cuda else "physics"
+    top = highest_level(device, failed)
     size = {"num-timesteps": 60_000_000} if on_cuda else SMALL_RUN
     own = [sys.executable, "-m", "tools.gpu_check_steps"]
 
@@ -110,6 +116,7 @@ def first_half(folder: Path, device: str) -> list[Step]:
     pytest += ["-k", "not compiled"]
     train = [sys.executable, "-m", "torch_ppo.train", "--config", "cartpole", "--device", device, "--physics", "warp"]
     train += [word for name, value in size.items() for word in (f"--{name}", str(value))]
+    train += ["--capture", top, *(["--no-compile"] if "compiled" in failed else [])]
     return [
         Step("environment", 45, [*own, "facts", "--device", device], last_json),
         few("eager", 75, "--capture", "none"),
@@ -123,10 +130,10 @@ def first_half(folder: Path, device: str) -> list[Step]:
     ]
 
 
-def second_half(folder: Path, device: str) -> list[Step]:
-    """Whether runs repeat, and how fast everything is."""
+def second_half(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
+    """Whether runs repeat, and how fast everything is; without what has `failed`."""
     on_cuda = device != "cpu"
-    top = "unroll" if on_cuda else "physics"
+    top = highest_level(device, failed)
     own = [sys.executable, "-m", "tools.gpu_check_steps"]
 
     def bench(
@@ -137,14 +144,16 @@ def second_half(folder: Path, device: str) -> list[Step]:
             sizes, small = ("--windows", "1", "--seconds", "0.05"), SMALL_BATCH
         command = [sys.executable, "-m", "tools.bench", "--config", *config.split(), *sizes, *more]
         command += ["--json", str(folder / f"{name}.json")]
-        command += ["--set", f'device="{device}"', 'physics="warp"', *settings, *small]
+        level = () if any(setting.startswith("capture") for setting in settings) else (f'capture="{top}"',)
+        command += ["--set", f'device="{device}"', 'physics="warp"', *level, *settings, *small]
         return Step(name, limit, command, bench_results(name))
 
     def repeats(name: str, limit: int) -> Step:
         return Step(name, limit, [*own, "few", "--device", device, "--capture", top, "--deterministic"], last_json)
 
     contacts, plain = "ant quadruped_joystick", "compile=false"
-    compiled = () if on_cuda else (plain,)  # a minute for each on the CPU; the first half has compiled
+    # A minute for each on the CPU; the first half has compiled.
+    compiled = () if on_cuda and "compiled" not in failed else (plain,)
     return [
         repeats("deterministic", 45),
         repeats("deterministic again", 30),
@@ -220,11 +229,16 @@ def main() -> None:
         os.environ.setdefault(name, str(folder / "kernels" / name.split("_")[0].lower()))
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
     seconds = SECONDS * arguments.patience
-    half = HALVES[arguments.part](folder, arguments.device)
-    steps = [step for step in half if not arguments.only or step.name in arguments.only]
-    for i, step in enumerate(steps):
+
+    def steps() -> list[Step]:
+        failed = [name for name, result in report["steps"].items() if result["ended"] != "well"]
+        half = HALVES[arguments.part](folder, arguments.device, failed)
+        return [step for step in half if not arguments.only or step.name in arguments.only]
+
+    for i in range(len(steps())):
+        step, *later = steps()[i:]
         left = seconds - (time.perf_counter() - started)
-        spare = left - arguments.patience * sum(other.limit for other in steps[i:])
+        spare = left - arguments.patience * sum(other.limit for other in (step, *later))
         result = run_step(step, folder, arguments.patience, left, spare)
         report["steps"][step.name] = result
         report["together"] = differences_told(report["steps"])

@@ -1,5 +1,6 @@
 """The check of a GPU machine: steps within limits, whatever they do; one JSON that has what they told."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -55,6 +56,36 @@ def test_every_command_can_be_read(tmp_path, device):
                 assert module == "pytest" and all(os.path.exists(word) for word in arguments if word.endswith(".py"))
     sizes = {8192, 1024} if device == "cuda" else {16}
     assert {size for _, size in read} == sizes and {name for name, _ in read} == {device}
+
+
+def test_what_has_failed_is_left_out(tmp_path):
+    """One level of capture that does not work, or a compiler that is missing, does not cost all measurements."""
+
+    def words(half, failed):
+        return {step.name: " ".join(step.command) for step in HALVES[half](tmp_path, "cuda", failed)}
+
+    assert "--capture unroll" in words("first", [])["guide"] and "--no-compile" not in words("first", [])["guide"]
+    assert "--capture physics" in words("first", ["unroll"])["guide"]
+    assert "--capture physics --compile" in words("first", ["unroll"])["compiled"]
+    assert "--no-compile" in words("first", ["compiled"])["guide"]
+    assert 'capture="unroll"' in words("second", [])["bench cartpole"]
+    assert 'capture="physics" compile=false' in words("second", ["unroll", "compiled"])["bench cartpole"]
+    assert words("second", [])["bench physics"].count("capture") == 1
+
+
+def test_a_half_goes_on_without_what_failed(tmp_path, monkeypatch):
+    asked = []
+
+    def half(folder, device, failed):
+        asked.append(tuple(failed))
+        return [dataclasses.replace(step_of("raise SystemExit(1)"), name="unroll"), step_of("print('{}')")]
+
+    for name in ("WARP_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setitem(HALVES, "first", half)
+    monkeypatch.setattr(sys, "argv", ["gpu_check", str(tmp_path), "first"])
+    gpu_check.main()
+    assert asked[-1] == ("unroll",)
 
 
 def test_what_a_step_tells(tmp_path):
@@ -154,7 +185,7 @@ def test_facts_of_a_machine(tmp_path, monkeypatch):
         argv = ["gpu_check", str(folder), half, "--device", "cpu", "--only", only, "--patience", "5"]
         monkeypatch.setattr(sys, "argv", argv)
         if half == "second":
-            monkeypatch.setitem(HALVES, "second", lambda folder, device: [step_of("print('{}')")])
+            monkeypatch.setitem(HALVES, "second", lambda *_: [step_of("print('{}')")])
             argv[5 + 1] = "some step"
         gpu_check.main()
     report = json.loads((folder / "gpu_check.json").read_text())
