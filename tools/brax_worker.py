@@ -45,10 +45,21 @@ def with_functions(networks: dict[str, object]) -> dict[str, object]:
     return {name: function(name, value) for name, value in networks.items()}
 
 
+def give_back_what_brax_calls() -> None:
+    """Brax 0.14.2 puts its state on its devices by a function that newer releases of JAX, such as 0.11.2, have no more."""
+    import jax
+
+    if not hasattr(jax, "device_put_replicated"):
+        jax.device_put_replicated = lambda tree, devices: jax.tree.map(
+            lambda x: jax.numpy.stack([x] * len(devices)), tree
+        )
+
+
 def main() -> None:
     """Run as the settings in the first argument say."""
     settings = json.loads(sys.argv[1])
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    give_back_what_brax_calls()
     import jax
     from brax.training.agents.ppo import networks, train
     from mujoco_playground import registry, wrapper

@@ -201,7 +201,9 @@ def compute_ppo_loss(
             vs, advantages, baseline = data.value_target, data.advantage, data.value
         # The distributional target is the unnormalized advantage, so it comes before the next lines.
         quantile_targets = advantages + baseline
-        std, mean = torch.std_mean(advantages, correction=0)
+        spread = torch.stack([advantages, vs, vs - values]).flatten(1)  # together, as in `over_all`
+        variances, means = torch.var_mean(spread, dim=1, correction=0)
+        mean, std = means[0], variances[0].sqrt()
         if normalize_advantage:
             advantages = (advantages - mean) / (std + 1e-8)
 
@@ -230,7 +232,7 @@ def compute_ppo_loss(
 
     with torch.no_grad():
         shape = dict(zip(columns.mean, of_columns, strict=True)) | extremes(columns)
-        target_variance, error_variance = vs.var(correction=0), (vs - values).var(correction=0)
+        _, target_variance, error_variance = variances
         metrics = {
             "total_loss": total_loss,
             "policy_loss": policy_loss,

@@ -13,9 +13,10 @@ class BrokenWorlds:
     """Tells which worlds have a state beyond `max_state`, or an observation, reward or metric that is inf or NaN.
 
     causes:   what can be bad, in the order in which it is blamed
-    values:   for each cause a number per world whose size tells     (num_causes, num_envs)
-    reward:   row of `values`, written by the env                    (num_envs,)
-    metrics:  rows of `values`, likewise                             (num_envs,) per name
+    given:    reward and metrics of the last step, in their order,
+              which the env writes                                   (1 + num_metrics, num_envs)
+    reward:   row of `given`                                         (num_envs,)
+    metrics:  rows of `given`                                        (num_envs,) per name
     cause:    of the last step: 0 where a world is sound, else 1 +
               the place of its first cause in `causes`               (num_envs,)
     counts:   of broken worlds so far, by cause                      (num_causes,) int64
@@ -37,13 +38,10 @@ class BrokenWorlds:
             "reward",
             *(f'metric "{name}"' for name in metric_names),
         )
-        n, first_given = len(self.causes), 1 + len(observations)
-        self.values = torch.zeros(n, num_envs, device=device)
-        self._state_size = self.values[0]
-        self.given = self.values[first_given:]  # reward and metrics: what the task hands over in each step
+        n, self._seen = len(self.causes), observations
+        self.given = torch.zeros(1 + len(metric_names), num_envs, device=device)
         self.reward = self.given[0]
         self.metrics = dict(zip(metric_names, self.given[1:], strict=True))
-        self._seen = dict(zip(observations, self.values[1:first_given], strict=True))
         self.cause = torch.zeros(num_envs, device=device)  # not int: copied along with what else comes of a step
         self.counts = torch.zeros(n, device=device, dtype=torch.int64)
         self._none = torch.zeros(num_envs, device=device, dtype=torch.bool)
@@ -71,15 +69,14 @@ class BrokenWorlds:
         observed:  before any restart
         acted_on:  what was observed before the step: the first of an episode is no `observed`
         """
-        first, *others = [x for x in state if x.shape[1]] or [None]
-        if first is not None:
-            torch.amax(first.abs(), 1, out=self._state_size)  # NaN if any is
-        for x in others:
-            torch.maximum(self._state_size, x.abs().amax(1), out=self._state_size)
-        for key, row in self._seen.items():
-            torch.sum(observed[key].flatten(1), 1, out=row)  # inf or NaN if any of them is
-            row.add_(acted_on[key].flatten(1).sum(1))
-        sound = self.values.abs() <= self._largest  # false for NaN
+        # Numbers of each world whose size tells, a row per cause; in one tensor, as rows of it would be launches of their own.
+        parts = [x for x in state if x.shape[1]]
+        state_size = torch.cat(parts, 1).abs().amax(1) if parts else torch.zeros_like(self.reward)  # NaN if any is
+        sums = [  # inf or NaN if any of them is
+            torch.cat([x[key].flatten(1) for x in (observed, acted_on)], 1).sum(1) for key in self._seen
+        ]
+        values = torch.cat([torch.stack([state_size, *sums]), self.given])
+        sound = values.abs() <= self._largest  # false for NaN
         if host_can_ask(sound) and sound.all():
             self.cause.zero_()
             return self._none

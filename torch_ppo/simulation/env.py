@@ -315,16 +315,17 @@ class Env:
         """
         self.task.after_step(self.physics, self.memory, action)
         reward, metrics = as_reward(self.task.reward(self.physics, self.memory, action))
-        self.reward.copy_(reward if first else self.reward + reward)
+        reward = reward if first else self.reward + reward
         if last:
-            self._settle(metrics)
+            self._settle(reward, metrics)
+        else:
+            self.reward.copy_(reward)
 
-    def _settle(self, metrics: dict[str, Tensor]) -> None:
+    def _settle(self, reward: Tensor, metrics: dict[str, Tensor]) -> None:
         # As in Brax, an end before the last repeat is not seen, and metrics are those of the last repeat.
         task, physics, memory = self.task, self.physics, self.memory
         was_done = self.done.bool()
-        for name, value in self.metrics.items():
-            value.copy_(metrics[name])
+        self.broken.given.copy_(torch.stack([reward, *(metrics[name] for name in self.metrics)]))
         observed = self._observations.newest(memory)
         broken = self.broken.find((physics.qpos, physics.qvel), observed, self.observation)
         stacks = self._observations.stacked(observed)

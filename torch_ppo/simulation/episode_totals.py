@@ -32,9 +32,9 @@ class EpisodeTotals:
         self.all = torch.zeros(added + has_success, num_envs, device=device)
         self.success = self.all[-1] if has_success else None
         self._added = self.all[:added]
-        self.length, self._sums = self._added[0], self._added[1:]
-        named = {"sum_reward": self._sums[0], "length": self.length}
-        self.by_name = {**named, **dict(zip(metric_names, self._sums[1:], strict=True))}
+        self.length, sum_reward, *sums = self._added
+        named = {"sum_reward": sum_reward, "length": self.length}
+        self.by_name = {**named, **dict(zip(metric_names, sums, strict=True))}
         if has_success:
             self.by_name["success_rate"] = self.success
 
@@ -47,6 +47,5 @@ class EpisodeTotals:
 
         given:  reward and metrics of the step, in their order    (n, num_envs)
         """
-        self._added.masked_fill_(was_done, 0.0)
-        self.length.add_(env_steps)
-        self._sums.add_(given)
+        # All rows at once: one launch.
+        self._added.masked_fill_(was_done, 0.0).add_(torch.cat([torch.full_like(given[:1], env_steps), given]))
