@@ -155,24 +155,34 @@ def test_the_current_cuda_device_is_left_as_it_was(monkeypatch):
 
 
 def test_autograd_is_traced_within():
-    """Of a training, in all threads that have one: torch's settings are each thread's own."""
-    config, traced, found = torch._dynamo.config, accelerate._traced_autograd, []
+    """Of a training, in all threads that have one, whichever ends first."""
+    config, traced, found = torch._dynamo.config, accelerate.traced_autograd, []
     assert not config.trace_autograd_ops
+    within, ends = threading.Event(), threading.Event()
 
     def another_training():
         with traced:
             found.append(config.trace_autograd_ops)
-        found.append(config.trace_autograd_ops)
+            within.set()
+            ends.wait(20)
 
+    thread = threading.Thread(target=another_training)
+    thread.start()
+    within.wait(20)
     with traced:
         with traced:
             assert config.trace_autograd_ops
         assert config.trace_autograd_ops
+        ends.set()
+        thread.join()
+        assert config.trace_autograd_ops
+    assert found == [True] and not config.trace_autograd_ops
+    with traced:
         thread = threading.Thread(target=another_training)
         thread.start()
         thread.join()
         assert config.trace_autograd_ops
-    assert found == [True, False] and not config.trace_autograd_ops
+    assert found == [True, True] and not config.trace_autograd_ops
     with pytest.raises(ValueError, match="within"), traced:
         raise ValueError("within")
     assert not config.trace_autograd_ops

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import functools
 import logging
-import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running.determinism import determinism_left_as_it_was
 from torch_ppo.running.evaluate import Evaluator
+from torch_ppo.running.traced_autograd import traced_autograd
 
 log = logging.getLogger(__name__)
 
@@ -115,34 +115,13 @@ def compiled(function: Callable, backend: Callable | None = None, **options: obj
     return torch.compile(own_copy(whole), fullgraph=True, dynamic=False, backend=backend, options=options or None)
 
 
-class _TracedAutograd(threading.local):
-    """Inside, torch.compile takes `torch.autograd.grad` into a graph. Of each thread, as torch's settings are."""
-
-    def __init__(self) -> None:
-        self._inside, self._before = 0, False
-
-    def __enter__(self) -> None:
-        if not self._inside:
-            self._before = torch._dynamo.config.trace_autograd_ops
-            torch._dynamo.config.trace_autograd_ops = True
-        self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        self._inside -= 1
-        if not self._inside:
-            torch._dynamo.config.trace_autograd_ops = self._before
-
-
-_traced_autograd = _TracedAutograd()
-
-
 def compiled_with_autograd(function: Callable, **options: object) -> Callable:
     """`compiled`, of a function that calls `torch.autograd.grad`: forward and backward become one graph."""
     inner = compiled(function, **options)
 
     @functools.wraps(function)
     def outer(*args: object) -> object:
-        with _traced_autograd:  # it may be compiled at any call
+        with traced_autograd:  # it may be compiled at any call
             return inner(*args)
 
     return outer
