@@ -302,14 +302,14 @@ def test_a_replaced_tensor_is_found(monkeypatch, differences):
     assert differences(course(state), expected) != []
 
 
-def replaces_the_reward(env):
-    env.reward = env.broken.reward = env.reward.clone()
+def replaces_the_truncation(env):
+    env.truncation = env.truncation.clone()
 
 
 def test_a_tensor_that_a_reset_replaces_is_found(monkeypatch):
     from torch_ppo.simulation.env import Env
 
-    monkeypatch.setattr(Env, "reset", with_extra(Env.reset, replaces_the_reward))
+    monkeypatch.setattr(Env, "reset", with_extra(Env.reset, replaces_the_truncation))
     assert "unroll" in what_changes(make_state("cartpole", {}))
 
 

@@ -115,7 +115,7 @@ def test_frame_stack_is_what_the_env_shows():
 
 
 class Told(ToyTask):
-    """Notes what arrives, in memory."""
+    """Notes the actions it is given, in memory."""
 
     def make_memory(self, num_envs, device):
         memory = super().make_memory(num_envs, device)
@@ -139,7 +139,10 @@ class Told(ToyTask):
 @pytest.mark.parametrize("delay", [1, (4, 4), (0, 3)])
 @pytest.mark.parametrize("auto_reset", ["cached", "random", "fresh"])
 def test_actions_arrive_late(delay, action_repeat, auto_reset):
-    """Against lists of what was sent, in env steps, from the beginning of each episode; before, 0 arrives."""
+    """Against lists of what was sent, in env steps, from the beginning of each episode; before, 0 arrives.
+
+    Memory and reward are told what was sent, which a robot knows; physics gets what arrives.
+    """
     generator = torch.Generator().manual_seed(0)
     env = Env(
         Told(limit=0.4),
@@ -161,13 +164,14 @@ def test_actions_arrive_late(delay, action_repeat, auto_reset):
             for _ in range(action_repeat):
                 sent[i].append(action[i])
                 arrives = sent[i][-1 - delays[i]] if len(sent[i]) > delays[i] else torch.zeros(2)
-                total = total + arrives[0]
+                total = total + action[i, 0]
             assert env.reward[i] == total
             if env.done[i]:
                 sent[i], delays[i] = [], int(env.delay.delay[i])
                 seen.append(delays[i])
             else:
-                assert torch.equal(env.memory["applied"][i], arrives) and torch.equal(env.memory["after"][i], arrives)
+                assert torch.equal(env.memory["applied"][i], arrives)
+                assert torch.equal(env.memory["after"][i], action[i])
         assert env.delay.delay.tolist() == delays  # the same throughout an episode
     assert len(seen) > 2 * NUM_ENVS and set(seen) == set(range(low, high + 1))
 

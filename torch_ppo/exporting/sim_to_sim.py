@@ -156,7 +156,7 @@ class Player:
             action = self._action(stack)
             for _ in range(self.contract["action_repeat"]):
                 waiting.append(action)
-                reward, metrics = self._env_step(waiting.pop(0))
+                reward, metrics = self._env_step(waiting.pop(0), action)
                 total += reward
                 steps += 1
             frame = self._frame()
@@ -176,18 +176,18 @@ class Player:
             None if success is None else bool(success),
         )
 
-    def _env_step(self, action: Tensor) -> tuple[float, dict[str, Tensor]]:
+    def _env_step(self, arriving: Tensor, sent: Tensor) -> tuple[float, dict[str, Tensor]]:
         task, world, memory = self.task, self.world, self.memory
         self._draw()
-        task.apply(world, memory, action)
+        task.apply(world, memory, arriving)
         if type(task).each_substep is Task.each_substep:
             world.step(self.substeps)
         else:
             for _ in range(self.substeps):
-                task.each_substep(world, memory, action)
+                task.each_substep(world, memory, arriving)
                 world.step(1)
-        task.after_step(world, memory, action)
-        reward, metrics = as_reward(task.reward(world, memory, action))
+        task.after_step(world, memory, sent)
+        reward, metrics = as_reward(task.reward(world, memory, sent))
         return reward.item() if reward.isfinite().all() else 0.0, metrics
 
 

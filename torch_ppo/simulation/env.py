@@ -289,7 +289,8 @@ class Env:
             self.simulate(arriving)
             if repeat == self.action_repeat:
                 self._observations.look()
-            self.after_physics(arriving, repeat == 1, repeat == self.action_repeat)
+            # Of what was sent, not of what arrives: that is what a robot knows.
+            self.after_physics(action, repeat == 1, repeat == self.action_repeat)
         if self.models is not None:
             self._begin_models()
         return self.seen, self.reward, self.done

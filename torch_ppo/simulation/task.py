@@ -143,7 +143,7 @@ class Task:
         """
 
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        """Advances `memory` after the physics has stepped."""
+        """Advances `memory` after the physics has stepped. `action` is the one sent in this step, if late ones arrive."""
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor | Observation:
         """Observation `(num_envs, obs_dim)`, or a dict of several."""
