@@ -1,7 +1,8 @@
-"""What a machine with a CUDA device has to tell, in two commands of less than ten minutes; `tools/gpu_check.sh` calls it.
+"""What a machine with a CUDA device has to tell, in three commands of less than ten minutes; `tools/gpu_check.sh` calls it.
 
     tools/gpu_check.sh FOLDER first      does it run, is it right, and the guide's cart-pole
     tools/gpu_check.sh FOLDER second     how fast is it
+    tools/gpu_check.sh FOLDER third      would it be faster compiled otherwise; Brax beside it, where it is installed
 
 Run in a checkout, with Python 3.11 or 3.12, torch for CUDA, the project's packages and pytest; nothing else is needed, and
 nothing is downloaded. Steps come in the order of what their failure would tell; none stops the others; each ends at its
@@ -42,12 +43,12 @@ class Arguments:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Folder for JSON and logs."""
-    part: Annotated[Literal["first", "second"], tyro.conf.Positional]
-    """Which half."""
+    part: Annotated[Literal["first", "second", "third"], tyro.conf.Positional]
+    """Which command."""
     device: str = "cuda"
     """cpu rehearses, with few envs."""
     only: tuple[str, ...] = ()
-    """Steps to run instead of all of the half."""
+    """Steps to run instead of all of the command."""
     patience: float = 1.0
     """Factor on all limits, for a slow machine."""
 
@@ -100,7 +101,7 @@ def highest_level(device: str, failed: Collection[str]) -> str:
     return "physics" if device == "cpu" or "unroll" in failed else "unroll"
 
 
-def first_half(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
+def first_part(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
     """Does it run, is it right; and the guide's cart-pole. What has `failed` is left out of those that follow."""
     on_cuda = device != "cpu"
     top = highest_level(device, failed)
@@ -130,7 +131,7 @@ def first_half(folder: Path, device: str, failed: Collection[str] = ()) -> list[
     ]
 
 
-def second_half(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
+def second_part(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
     """Whether runs repeat, and how fast everything is; without what has `failed`."""
     on_cuda = device != "cpu"
     top = highest_level(device, failed)
@@ -152,7 +153,7 @@ def second_half(folder: Path, device: str, failed: Collection[str] = ()) -> list
         return Step(name, limit, [*own, "few", "--device", device, "--capture", top, "--deterministic"], last_json)
 
     contacts, plain = "ant quadruped_joystick", "compile=false"
-    # A minute for each on the CPU; the first half has compiled.
+    # A minute for each on the CPU; the first part has compiled.
     compiled = () if on_cuda and "compiled" not in failed else (plain,)
     return [
         repeats("deterministic", 45),
@@ -169,7 +170,30 @@ def second_half(folder: Path, device: str, failed: Collection[str] = ()) -> list
     ]
 
 
-HALVES = {"first": first_half, "second": second_half}
+def third_part(folder: Path, device: str, failed: Collection[str] = ()) -> list[Step]:
+    """What could be compiled otherwise, and Brax on MuJoCo Warp beside it."""
+    on_cuda, compiles = device != "cpu", "compiled" not in failed
+    level = [f'device="{device}"', 'physics="warp"', f'capture="{highest_level(device, failed)}"']
+    level += [f"compile={str(on_cuda and compiles).lower()}"]
+
+    def choice(name: str, limit: int) -> Step:
+        command = [sys.executable, "-m", "tools.bench_choices", "--choices", name]
+        command += ["--num-envs", "1024"] if on_cuda else ["--windows", "1", "--seconds", "0.05"]
+        command += ["--json", str(folder / f"choice_{name}.json"), "--set", *level, *(() if on_cuda else SMALL_BATCH)]
+        return Step(f"choice {name}", limit, command, bench_results(f"choice_{name}"))
+
+    brax = [sys.executable, "-m", "tools.compare_brax", "--brax-python", sys.executable, "--config", "cartpole"]
+    brax += ["--impl", "warp" if on_cuda else "jax", "--rounds", "5" if on_cuda else "1", "--set", *level]
+    brax += [] if on_cuda else SMALL_BATCH
+    return [
+        choice("kept", 60),
+        *([choice("combo-kernels", 70), choice("bias-sums", 70), choice("two-value-passes", 70)] if compiles else []),
+        Step("brax", 180, [*brax, "--json", str(folder / "brax.json")], bench_results("brax")),
+        *([choice("autotuned-products", 120)] if compiles else []),  # measuring may take minutes
+    ]
+
+
+PARTS = {"first": first_part, "second": second_part, "third": third_part}
 
 
 def run_step(step: Step, folder: Path, patience: float, seconds_left: float, spare: float = 0.0) -> dict[str, object]:
@@ -232,8 +256,8 @@ def main() -> None:
 
     def steps() -> list[Step]:
         failed = [name for name, result in report["steps"].items() if result["ended"] != "well"]
-        half = HALVES[arguments.part](folder, arguments.device, failed)
-        return [step for step in half if not arguments.only or step.name in arguments.only]
+        part = PARTS[arguments.part](folder, arguments.device, failed)
+        return [step for step in part if not arguments.only or step.name in arguments.only]
 
     for i in range(len(steps())):
         step, *later = steps()[i:]

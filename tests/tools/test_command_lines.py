@@ -7,8 +7,8 @@ import sys
 import pytest
 
 TOOLS = (
-    "bench bench_choices bench_devices bench_physics bench_views beside_brax compare_brax compare_busy compare_gym compare_peers "
-    "count_launches deploy_latency plot_bands plot_curves plot_strip plot_tasks plot_views pretrained size_buffers soak "
+    "bench bench_choices bench_devices bench_physics bench_views beside_brax compare_brax compare_busy compare_gym "
+    "compare_peers count_launches deploy_latency plot_bands plot_curves plot_strip plot_tasks plot_views pretrained size_buffers soak "
     "track_command warp_kernels"
 ).split()
 

@@ -13,9 +13,12 @@ import tyro
 from tests.running import test_accelerate, test_determinism
 from tools import gpu_check
 from tools.bench import BenchArguments, sized_config
-from tools.gpu_check import HALVES, SECONDS, Step, differences_told, last_json, results_of_tests, run_step
+from tools.bench_choices import CHOICES, ChoiceArguments
+from tools.compare_brax import CompareArguments
+from tools.gpu_check import PARTS, SECONDS, Step, differences_told, last_json, results_of_tests, run_step
 from tools.gpu_check_steps import StepArguments
 from torch_ppo.running.program import parse_arguments
+from torch_ppo.settings.files import load_config
 
 
 def step_of(code, limit=20, read=last_json):
@@ -23,22 +26,22 @@ def step_of(code, limit=20, read=last_json):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("half", HALVES)
-def test_a_half_fits_its_command(tmp_path, half, device):
-    steps = HALVES[half](tmp_path, device)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_fits_its_command(tmp_path, part, device):
+    steps = PARTS[part](tmp_path, device)
     assert sum(step.limit for step in steps) <= SECONDS
-    names = [step.name for other in HALVES.values() for step in other(tmp_path, device)]
+    names = [step.name for other in PARTS.values() for step in other(tmp_path, device)]
     assert len(set(names)) == len(names)
-    assert HALVES["first"](tmp_path, device)[0].name == "environment"
-    assert HALVES["second"](tmp_path, device)[-1].name == "profile"
+    assert PARTS["first"](tmp_path, device)[0].name == "environment"
+    assert PARTS["second"](tmp_path, device)[-1].name == "profile"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_every_command_can_be_read(tmp_path, device):
     """What is asked of our programs are configurations that work, on a machine that is not here as well."""
     read = []
-    for half in HALVES.values():
-        for step in half(tmp_path, device):
+    for part in PARTS.values():
+        for step in part(tmp_path, device):
             module, arguments = step.command[2], step.command[3:]
             if module == "tools.bench":
                 given = tyro.cli(BenchArguments, args=arguments)
@@ -47,6 +50,14 @@ def test_every_command_can_be_read(tmp_path, device):
                     for num_envs in given.num_envs or (None,):
                         config = sized_config(name, num_envs, settings)
                         read.append((config.device, config.num_envs))
+            elif module == "tools.bench_choices":
+                given = tyro.cli(ChoiceArguments, args=arguments)
+                config = sized_config(given.config, given.num_envs, tomllib.loads("\n".join(given.set)))
+                read.append((config.device, config.num_envs))
+            elif module == "tools.compare_brax":
+                given = tyro.cli(CompareArguments, args=arguments)
+                config = load_config(given.config, **tomllib.loads("\n".join(given.set)))
+                read.append((config.device, config.num_envs))
             elif module == "torch_ppo.train":
                 config = parse_arguments(arguments)[0].settings.checked()
                 read.append((config.device, config.num_envs))
@@ -61,8 +72,8 @@ def test_every_command_can_be_read(tmp_path, device):
 def test_what_has_failed_is_left_out(tmp_path):
     """One level of capture that does not work, or a compiler that is missing, does not cost all measurements."""
 
-    def words(half, failed):
-        return {step.name: " ".join(step.command) for step in HALVES[half](tmp_path, "cuda", failed)}
+    def words(part, failed):
+        return {step.name: " ".join(step.command) for step in PARTS[part](tmp_path, "cuda", failed)}
 
     assert "--capture unroll" in words("first", [])["guide"] and "--no-compile" not in words("first", [])["guide"]
     assert "--capture physics" in words("first", ["unroll"])["guide"]
@@ -71,18 +82,21 @@ def test_what_has_failed_is_left_out(tmp_path):
     assert 'capture="unroll"' in words("second", [])["bench cartpole"]
     assert 'capture="physics" compile=false' in words("second", ["unroll", "compiled"])["bench cartpole"]
     assert words("second", [])["bench physics"].count("capture") == 1
+    assert {f"choice {name}" for name in CHOICES} < set(words("third", []))
+    assert set(words("third", ["compiled"])) == {"choice kept", "brax"}
+    assert "compile=false" in words("third", ["compiled"])["brax"]
 
 
-def test_a_half_goes_on_without_what_failed(tmp_path, monkeypatch):
+def test_a_part_goes_on_without_what_failed(tmp_path, monkeypatch):
     asked = []
 
-    def half(folder, device, failed):
+    def part(folder, device, failed):
         asked.append(tuple(failed))
         return [dataclasses.replace(step_of("raise SystemExit(1)"), name="unroll"), step_of("print('{}')")]
 
     for name in ("WARP_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setitem(HALVES, "first", half)
+    monkeypatch.setitem(PARTS, "first", part)
     monkeypatch.setattr(sys, "argv", ["gpu_check", str(tmp_path), "first"])
     gpu_check.main()
     assert asked[-1] == ("unroll",)
@@ -132,7 +146,7 @@ def test_a_step_that_hangs_says_where_and_what_it_knew(tmp_path):
 
 def test_tests_that_need_a_gpu_are_those_that_are_asked_for(tmp_path):
     """By a marker; by the word cuda in their names half of them were not."""
-    (step,) = [step for step in HALVES["first"](tmp_path, "cuda") if step.name == "tests"]
+    (step,) = [step for step in PARTS["first"](tmp_path, "cuda") if step.name == "tests"]
     assert "cuda and not slow" in step.command
     for test in (test_accelerate.test_a_replay_uses_no_memory_but_its_own, test_determinism.test_the_same_bits_on_cuda):
         assert "cuda" in {mark.name for mark in test.pytestmark}
@@ -172,7 +186,7 @@ def test_what_steps_tell_together():
 
 
 def test_facts_of_a_machine(tmp_path, monkeypatch):
-    """With a stand-in for nvidia-smi; one half is continued by the other in the same file."""
+    """With a stand-in for nvidia-smi; one part is continued by another in the same file."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     smi.write_text("#!/bin/sh\necho 'Some GPU, 580.1, 81920 MiB, 1980 MHz'\n")
@@ -181,11 +195,11 @@ def test_facts_of_a_machine(tmp_path, monkeypatch):
     for name in ("WARP_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     folder = tmp_path / "out"
-    for half, only in (("first", "environment"), ("second", "deterministic")):
-        argv = ["gpu_check", str(folder), half, "--device", "cpu", "--only", only, "--patience", "5"]
+    for part, only in (("first", "environment"), ("second", "deterministic")):
+        argv = ["gpu_check", str(folder), part, "--device", "cpu", "--only", only, "--patience", "5"]
         monkeypatch.setattr(sys, "argv", argv)
-        if half == "second":
-            monkeypatch.setitem(HALVES, "second", lambda *_: [step_of("print('{}')")])
+        if part == "second":
+            monkeypatch.setitem(PARTS, "second", lambda *_: [step_of("print('{}')")])
             argv[5 + 1] = "some step"
         gpu_check.main()
     report = json.loads((folder / "gpu_check.json").read_text())
