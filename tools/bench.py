@@ -36,7 +36,7 @@ from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.train_step import learn, training_step
 from torch_ppo.running.accelerate import keep_freed_memory, torch_left_as_it_was
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Counts, Duration, read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, read_settings
 
@@ -47,13 +47,13 @@ class BenchArguments:
 
     config: tuple[str, ...] = ("cartpole_cpu",)
     """Configurations, by name or file."""
-    num_envs: tuple[int, ...] = ()
+    num_envs: Counts = ()
     """Sizes to run each with instead of its own; batch_size grows with them where it has to."""
     set: tuple[str, ...] = ()
     """Other settings, as in TOML: compile=true torch_threads=2 capture='"physics"'."""
-    windows: int = 7
+    windows: Count = 7
     """Timed windows of each measurement."""
-    seconds: float = 2.0
+    seconds: Duration = 2.0
     """Least duration of a window; it holds at least one training step."""
     startup: bool = False
     """Also time fresh processes to their first training step, with empty and with filled kernel caches."""

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 from torch_ppo.errors import UserError, user_errors
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Counts, Least, read_command_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +27,13 @@ class DevicesArguments:
 
     config: str = "cartpole_cpu"
     """Configuration, by name or file."""
-    processes: tuple[int, ...] = (1, 2)
+    processes: Counts = (1, 2)
     """Numbers of processes; the first is what the others are compared with."""
-    rounds: int = 3
+    rounds: Count = 3
     """How often each is measured."""
-    num_timesteps: int = 400_000
+    num_timesteps: Count = 400_000
     """Env steps of each training."""
-    reports: int = 5
+    reports: Annotated[int, Least(2)] = 5
     """Reports in it."""
     set: tuple[str, ...] = ()
     """More options of torch_ppo.train, as NAME=VALUE."""

@@ -28,7 +28,7 @@ from tools.bench import machine
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import user_errors
 from torch_ppo.running.accelerate import keep_freed_memory
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Duration, read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.mujoco_engine import MujocoPhysics
 
@@ -42,11 +42,11 @@ class BenchPhysicsArguments:
 
     env: tuple[str, ...] = tuple(ENVS)
     """Tasks, by name; all by default."""
-    num_envs: int = 256
+    num_envs: Count = 256
     """Worlds of each."""
-    rounds: int = 9
+    rounds: Count = 9
     """Windows of each way, in turns; one of each goes before and is not counted."""
-    seconds: float = 0.2
+    seconds: Duration = 0.2
     """About how long a window is."""
     json: Path | None = None
     """File for the numbers."""

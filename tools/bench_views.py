@@ -20,7 +20,7 @@ import torch
 
 from torch_ppo.envs import make_task
 from torch_ppo.errors import UserError, user_errors
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 from torch_ppo.simulation.views import View
@@ -32,11 +32,11 @@ class BenchArguments:
 
     task: str = "cartpole_balance_vision"
     """A task with views, of which the first is drawn."""
-    size: int = 64
+    size: Count = 64
     """Height and width."""
-    num_envs: int = 64
+    num_envs: Count = 64
     """Worlds."""
-    rounds: int = 10
+    rounds: Count = 10
     """Of which the median is told."""
     device: str = "cpu"
     """Elsewhere than on the CPU only rays are drawn."""

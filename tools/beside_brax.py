@@ -24,7 +24,7 @@ from tools.compare_brax import CompareArguments, learn_seeds
 from torch_ppo.environments.finding import source_of
 from torch_ppo.errors import user_errors
 from torch_ppo.running.seed_statistics import holm
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Seeds, read_command_line
 from torch_ppo.settings.config import Config
 
 # Playground's settings of each task, but smaller networks and batches, and mostly shorter episodes with a discount that goes
@@ -84,7 +84,7 @@ class BesideArguments:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """For the curves."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: Seeds = (0, 1, 2, 3, 4)
     """Seeds to train with."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Which of the tasks."""

@@ -39,7 +39,7 @@ from torch_ppo.learning.policy import Params
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.history import read_curve
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Seeds, read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, read_settings
 from torch_ppo.settings.sections import sections
@@ -81,11 +81,11 @@ class CompareArguments:
     """Playground's name of the task; else that of env, if it is Playground's, or CartpoleBalance."""
     impl: tuple[Literal["jax", "warp"], ...] = ("jax",)
     """Playground's physics implementations to compare with."""
-    rounds: int = 5
+    rounds: Count = 5
     """Training steps of each, in turns."""
     learning: Path | None = None
     """Train both to the end instead, and write curves, test and picture into this folder. Curves there already are kept."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: Seeds = (0, 1, 2, 3, 4)
     """Seeds to train with."""
     same_networks: bool = False
     """Start this trainer from Brax's initial networks."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 from tools.bench import machine
 from torch_ppo.envs import make_task
@@ -22,7 +23,7 @@ from torch_ppo.errors import ConfigError, user_errors
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.accelerate import keep_freed_memory
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Counts, Duration, Least, read_command_line
 from torch_ppo.settings.files import load_config, read_settings
 
 
@@ -34,13 +35,13 @@ class BusyArguments:
     """Configuration, by name or file."""
     set: tuple[str, ...] = ()
     """Other settings, as in TOML: compile=true."""
-    torch_threads: tuple[int, ...] = (1, 2)
+    torch_threads: Counts = (1, 2)
     """Numbers of threads, one after the other."""
-    busy: int = 1
+    busy: Annotated[int, Least(0)] = 1
     """Processes that keep a core each busy."""
-    rounds: int = 9
+    rounds: Count = 9
     """Windows of either kind."""
-    seconds: float = 1.5
+    seconds: Duration = 1.5
     """Least duration of a window; it holds at least one training step."""
     json: Path | None = None
     """File for the numbers."""

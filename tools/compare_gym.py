@@ -26,7 +26,7 @@ from torch_ppo.environments.finding import source_of
 from torch_ppo.errors import user_errors
 from torch_ppo.learning.train_step import training_step
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Counts, read_command_line
 from torch_ppo.settings.config import Config
 
 
@@ -36,17 +36,17 @@ class GymArguments:
 
     env: str = "HalfCheetah-v5"
     """Gymnasium's id."""
-    num_envs: int = 64
+    num_envs: Count = 64
     """Envs."""
-    unroll_length: int = 32
+    unroll_length: Count = 32
     """Steps of each env in a training step: Stable-Baselines3's n_steps."""
-    minibatch: int = 256
+    minibatch: Count = 256
     """Transitions in an SGD step: its batch_size."""
-    num_updates_per_batch: int = 10
+    num_updates_per_batch: Count = 10
     """Passes: its n_epochs."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Counts = (64, 64)
     """Hidden layers of both networks."""
-    rounds: int = 7
+    rounds: Count = 7
     """Training steps of each that are timed, in turns; one of each goes before."""
     compile: bool = False
     """Time this trainer with torch.compile too."""

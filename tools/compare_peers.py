@@ -29,7 +29,7 @@ from tools.bench import machine
 from torch_ppo.envs import make_task
 from torch_ppo.errors import user_errors
 from torch_ppo.running.training_state import TrainingState
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config, read_settings
 
@@ -42,7 +42,7 @@ class PeersArguments:
     """Configuration, by name or file: its batch, minibatches, passes and network sizes."""
     set: tuple[str, ...] = ()
     """Other settings, as in TOML: torch_threads=2."""
-    rounds: int = 7
+    rounds: Count = 7
     """Updates of each that are timed, in turns; one of each goes before."""
     compile: bool = True
     """Time this trainer with torch.compile too."""

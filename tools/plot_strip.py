@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torch_ppo.errors import user_errors
 from torch_ppo.play import PlayArguments, make_player
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Duration, Least, Seed, read_command_line
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, show_state
 from torch_ppo.showing.video import tiles, write_video
 
@@ -38,17 +38,17 @@ class PlotStripArguments:
     """Run folders."""
     output: Path = Path("docs/images/tasks.webp")
     """File to write: .webp, .gif, .png or .mp4."""
-    seconds: float = 6.0
+    seconds: Duration = 6.0
     """How long."""
-    fps: int = 20
+    fps: Count = 20
     """Frames per second."""
-    width: int = 240
+    width: Count = 240
     """Width of a tile in pixels."""
-    height: int = 190
+    height: Count = 190
     """Height of a tile in pixels."""
-    columns: int | None = None
+    columns: Annotated[int | None, Least(1)] = None
     """Tiles in a row; by default all."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the start states."""
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import user_errors
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, read_command_line
 from torch_ppo.showing.render import find_camera, make_renderer, model_of_pictures, picture_model, show_state
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
@@ -37,9 +37,9 @@ class PlotViewsArguments:
     """Picture to write."""
     camera: str | None = None
     """Camera of all; by default what torch_ppo.play would take."""
-    width: int = 320
+    width: Count = 320
     """Width of a view in pixels."""
-    height: int = 240
+    height: Count = 240
     """Height of a view in pixels."""
 
 

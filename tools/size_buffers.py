@@ -17,7 +17,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import mujoco
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch_ppo.envs import ENVS, make_task
 from torch_ppo.errors import user_errors
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Least, Seed, read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.physics import Physics
 from torch_ppo.simulation.task import Observation, Task
@@ -44,13 +44,13 @@ class SizeArguments:
     """Tasks; all if neither these nor runs are given."""
     run: tuple[Path, ...] = ()
     """Run folders or checkpoints, to measure their policy in their task."""
-    num_envs: int = 32
+    num_envs: Count = 32
     """Worlds."""
-    steps: int = 250
+    steps: Count = 250
     """Policy steps in each."""
-    margin: float = 1.25
+    margin: Annotated[float, Least(1)] = 1.25
     """Recommended is so many times what was seen."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of start states and actions."""
     engine: Literal["mujoco", "warp"] = "mujoco"
     """Engine that counts. C MuJoCo is faster on the CPU; Warp's contacts include geoms that are only near each other."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch_ppo.errors import user_errors
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Duration, read_command_line
 
 NUM_ENVS, UNROLL = 16, 8
 # Far more than any time is enough for: a report every 100 training steps, which is several in a second.
@@ -89,9 +89,9 @@ def watch(seconds: float, every: float) -> tuple[list[Sample], int]:
 class SoakArguments:
     """Soak one small training, and judge."""
 
-    minutes: float = 60.0
+    minutes: Duration = 60.0
     """How long."""
-    every: float = 5.0
+    every: Duration = 5.0
     """Seconds between two looks."""
     max_growth: float = 10.0
     """MB an hour that are still called flat."""

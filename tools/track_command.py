@@ -18,7 +18,7 @@ from torch_ppo.envs import make_task
 from torch_ppo.errors import UserError, user_errors
 from torch_ppo.learning.agent import Agent
 from torch_ppo.running.checkpoint import agent_from_checkpoint, find_checkpoint, load_checkpoint
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Duration, Least, Seed, read_command_line
 from torch_ppo.simulation.env import Env
 from torch_ppo.simulation.task import Task
 
@@ -37,13 +37,13 @@ class TrackArguments:
     """Velocity to the left of each command, in m/s."""
     turn: float = 0.0
     """Yaw rate of each command, in rad/s."""
-    seconds: float = 8.0
+    seconds: Duration = 8.0
     """How long each command is held."""
-    settle: float = 2.0
+    settle: Annotated[float, Least(0)] = 2.0
     """Seconds at the beginning that do not count."""
-    num_envs: int = 16
+    num_envs: Count = 16
     """Worlds."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of start states and noise."""
 
 

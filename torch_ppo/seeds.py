@@ -40,7 +40,7 @@ from torch_ppo.running.placing import (
 from torch_ppo.running.program import default_config, parse_arguments
 from torch_ppo.running.seed_statistics import compare_with, spread, spread_by_step
 from torch_ppo.running.signals import all_interrupt
-from torch_ppo.settings.command_line import divided, read_command_line
+from torch_ppo.settings.command_line import Seeds, divided, read_command_line
 from torch_ppo.settings.config import Config
 from torch_ppo.settings.files import load_config
 from torch_ppo.settings.spellings import respell
@@ -56,7 +56,7 @@ DEFAULT = "default"
 class SeedsArguments:
     """Train with several seeds and variants. All other options are those of torch_ppo.train."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Seeds = (0, 1, 2)
     """Seeds of the runs of each variant."""
     vary: tuple[str, ...] = ()
     """Variants beside the settings as they are: name=value, or several settings at once as name=value,name=value."""

@@ -16,6 +16,7 @@ from torch_ppo.errors import ConfigError
 from torch_ppo.running.program import parse_arguments
 from torch_ppo.running.seed_statistics import spread_by_step
 from torch_ppo.seeds import SeedsArguments, draw, plan, summarise, table, variant_options, without_nan
+from torch_ppo.settings.command_line import read_command_line
 from torch_ppo.settings.files import to_toml
 
 TINY = (
@@ -54,6 +55,18 @@ def test_two_variants_one_of_which_fails(tmp_path):
     ):
         refused = seeds("--seeds", "0", "--out", str(tmp_path / "out"), *other, cwd=tmp_path)
         assert refused.returncode == 2 and words in refused.stderr and "--out names another" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("0", "1", "0"), "0 is there twice; --seeds 0 1 would work"),
+        (("0", "-1"), "seeds is -1, but must be 0 or more"),
+    ],
+)
+def test_seeds_that_cannot_be(given, what):
+    with pytest.raises(ConfigError, match=what):
+        read_command_line(SeedsArguments, "seeds", ("--seeds", *given))
 
 
 @pytest.mark.slow

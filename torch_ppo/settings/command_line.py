@@ -9,9 +9,28 @@ import tyro
 
 from torch_ppo.command import called
 from torch_ppo.errors import ConfigError
+from torch_ppo.settings.checks import check_type
 from torch_ppo.settings.spellings import HELP, TRUTH, element_of, known, name_of, option, options_in, rename, value
 
 T = typing.TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Least:
+    """Mark of an option, `Annotated[int, Least(1)]`: the least that it may be, or each of several."""
+
+    number: float
+
+
+class Different:
+    """Mark of an option that takes several values: none may be there twice."""
+
+
+Count = typing.Annotated[int, Least(1)]
+Duration = typing.Annotated[float, Least(0.01)]
+Seed = typing.Annotated[int, Least(0)]
+Counts = typing.Annotated[tuple[int, ...], Least(1)]
+Seeds = typing.Annotated[tuple[int, ...], Least(0), Different()]
 
 
 def read_command_line(arguments: type[T], program: str, words: Sequence[str] | None = None) -> T:
@@ -20,7 +39,25 @@ def read_command_line(arguments: type[T], program: str, words: Sequence[str] | N
     program:  as `called` has it
     """
     words = sys.argv[1:] if words is None else words
-    return tyro.cli(arguments, args=spelled(arguments, program, words), prog=called(program))
+    read = tyro.cli(arguments, args=spelled(arguments, program, words), prog=called(program))
+    for name, kind in typing.get_type_hints(arguments, include_extras=True).items():
+        _check_numbers(name, getattr(read, name), getattr(kind, "__metadata__", ()))
+    return read
+
+
+def _check_numbers(name: str, given: object, marks: Sequence[object]) -> None:
+    """ConfigError for a number that no program could use, or that the option's marks exclude."""
+    numbers = given if isinstance(given, tuple) else (given,)
+    for number in numbers:
+        if isinstance(number, (int, float)):
+            check_type(name, number, type(number))
+            least = next((mark.number for mark in marks if isinstance(mark, Least)), number)
+            if number < least:
+                raise ConfigError(f"{name} is {number}, but must be {least} or more")
+    if any(isinstance(mark, Different) for mark in marks) and len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        once = " ".join(map(str, dict.fromkeys(numbers)))
+        raise ConfigError(f"{twice} is there twice; --{name.replace('_', '-')} {once} would work")
 
 
 def spelled(arguments: type, program: str, words: Sequence[str]) -> list[str]:

@@ -202,11 +202,11 @@ def value(name: str, text: str, kind: object) -> str:
             return same[0] if same else _refuse(name, text, kind)
         if each is int or element_of(each) is int:
             return str(_whole(text)) if _whole(text) is not None else _refuse(name, text, int)
-        if each is float:
+        if each is float or element_of(each) is float:
             try:
                 return repr(float(_plain(text)))
             except ValueError:
-                _refuse(name, text, kind)
+                _refuse(name, text, float if element_of(each) else kind)
     return text
 
 
