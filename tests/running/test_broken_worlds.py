@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import re
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch_ppo
 from torch_ppo.envs.cartpole import Cartpole
 from torch_ppo.learning.batch import tensors_of
 from torch_ppo.learning.prepare import LEARNED_FROM, replace_broken_sequences
-from torch_ppo.running.broken_cases import keep_cases
+from torch_ppo.running.broken_cases import keep_cases, too_many_broken
 from torch_ppo.running.loop import BrokenWorldsError, DivergedError, run
 from torch_ppo.running.training_state import TrainingState
 from torch_ppo.settings.config import Config
@@ -239,6 +240,12 @@ def test_too_many_end_the_run(kind, words):
     with pytest.raises(BrokenWorldsError, match=r"^\d.\d% of the policy steps .* max_broken_fraction = 0.01: " + words):
         run(make_state(Bad(kind, math.nan)))
     run(make_state(Bad(), max_broken_fraction=0.0))
+
+
+def test_what_broke_on_another_device_is_said_too():
+    state = make_state(Bad())
+    state.devices = Mock(sum_=lambda counts: counts + torch.eye(len(counts), dtype=torch.int64)[2])
+    assert "mostly its reward; look at" in too_many_broken(state, 0.5, 0)
 
 
 def test_the_end_of_the_run_says_when(tmp_path):

@@ -122,7 +122,7 @@ def load_case(path: Path) -> dict[str, object]:
 
 def too_many_broken(state: TrainingState, fraction: float, collected: int) -> str:
     """Why a run ends in which `fraction` of a training step's policy steps broke a world."""
-    counts = state.env.broken.counts.tolist()
+    counts = state.devices.sum_(state.env.broken.counts.clone()).tolist()
     cause = state.env.broken.causes[counts.index(max(counts))]
     cases = keep_cases(state, collected)
     example = f"; for example, {cases[0]}" if cases else ""
