@@ -21,7 +21,7 @@ from torch_ppo.running.accelerate import torch_left_as_it_was
 from torch_ppo.running.call_arguments import check_functions, checked_arguments
 from torch_ppo.running.checkpoint import restore
 from torch_ppo.running.disk import check_folder
-from torch_ppo.running.joining import NotNeeded, joined, only_the_first_speaks
+from torch_ppo.running.joining import NotNeeded, errors_in_turn, joined, only_the_first_speaks
 from torch_ppo.running.loop import DivergedError, Metrics, run, save_extra
 from torch_ppo.running.signals import StopRequest
 from torch_ppo.running.training_state import TrainingState
@@ -114,10 +114,17 @@ def main() -> None:
 
     started = time.perf_counter()
     print_notes(quiet="--quiet" in sys.argv[1:])
-    with only_the_first_speaks(), lasting_output(), user_errors(), StopRequest().listening() as stop:
+    with (
+        only_the_first_speaks(),
+        lasting_output(),
+        contextlib.ExitStack() as group,
+        user_errors(),
+        StopRequest().listening() as stop,
+    ):
         try:
-            parsed = parse_arguments(words_after_restarts(sys.argv[1:]))
-            with joined(parsed[0].settings) as (devices, device):
+            with errors_in_turn(stop):
+                parsed = parse_arguments(words_after_restarts(sys.argv[1:]))
+                devices, device = group.enter_context(joined(parsed[0].settings))
                 folder, state, introduction = open_run(parsed, is_exported=is_exported, devices=devices, device=device)
                 with contextlib.closing(folder):
                     if devices.rank:

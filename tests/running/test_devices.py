@@ -284,6 +284,37 @@ def test_a_mistake_is_said_once(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+OF_ONE = """
+import os
+
+from torch_ppo import UserError
+from torch_ppo.envs.cartpole import Cartpole
+
+
+class Task(Cartpole):
+    def start(self, physics, memory, generator):
+        super().start(physics, memory, generator)
+        if os.environ["RANK"] == os.environ["FAILS"]:
+            raise FAILURE("this device has no ground")
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "failure", "said"),
+    [
+        ("0", "ValueError", "\nerror: Task raises ValueError: this device has no ground"),
+        ("1", "UserError", "\ndevice 1:\nerror: this device has no ground\n"),
+    ],
+)
+def test_a_mistake_of_one_device_is_said(tmp_path, monkeypatch, rank, failure, said):
+    """Before the others notice that it has ended, for then the launcher ends it."""
+    monkeypatch.setenv("FAILS", rank)
+    (tmp_path / "task.py").write_text(OF_ONE.replace("FAILURE", failure))
+    task = ("--config", "cartpole_cpu", *SETTINGS, "--env", "task.py:Task", "--num-timesteps", 800, "--run-dir", "run")
+    status, output = run(tmp_path, *task)
+    assert status != 0 and said in output, output
+
+
 def workers(launcher):
     """Process ids of the trainings that a launcher has started, the first device's first."""
     found = {}

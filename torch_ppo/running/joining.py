@@ -3,14 +3,18 @@
 import contextlib
 import datetime
 import os
+import sys
+import time
+import traceback
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 
-from torch_ppo.errors import ConfigError, UserError
+from torch_ppo.errors import ConfigError, UserError, user_errors
 from torch_ppo.learning.devices import ALONE, DeviceLost, Devices
 from torch_ppo.running.restarts import launcher_store, store_of_this_attempt
+from torch_ppo.running.signals import StopRequest
 from torch_ppo.settings.config import Config
 
 # How long a device waits for the others. Between two exchanges there is a training step, a piece of an evaluation, or
@@ -18,6 +22,8 @@ from torch_ppo.settings.config import Config
 PATIENCE = datetime.timedelta(seconds=50)
 # They meet after starting, compiling and recording, which may take minutes on one and not on the other.
 PATIENCE_AT_START = datetime.timedelta(minutes=20)
+# Most mistakes are all devices'. So long the others leave it to the first to say one, seconds.
+FIRST_SPEAKS_WITHIN = 5.0
 
 
 class NotNeeded(UserError):
@@ -37,6 +43,41 @@ def only_the_first_speaks() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield
+
+
+@contextlib.contextmanager
+def errors_in_turn(stop: StopRequest) -> Iterator[None]:
+    """Of several processes, one that fails says why before the others notice that it is gone: they end then, and the
+    launcher ends it with them. Others than the first wait with it, for a mistake of all is said by the first.
+    """
+    try:
+        yield
+    except (DeviceLost, NotNeeded):
+        raise
+    except Exception as error:
+        if not launched_together():
+            raise
+        rank = os.environ["RANK"]
+        if rank != "0":
+            _wait_for_the_first(stop)
+        with contextlib.redirect_stderr(sys.__stderr__):
+            if rank != "0":
+                print(f"device {rank}:", file=sys.stderr)
+            try:
+                with user_errors():
+                    raise
+            except type(error):
+                traceback.print_exception(error)
+        sys.exit(1)
+
+
+def _wait_for_the_first(stop: StopRequest) -> None:
+    """Ends this process where the launcher asks for it, as it does when the first has ended."""
+    until = time.monotonic() + FIRST_SPEAKS_WITHIN
+    while time.monotonic() < until:
+        if stop.signal is not None:
+            sys.exit(1)
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
