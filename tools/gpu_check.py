@@ -88,10 +88,10 @@ def run_reports(output: str, folder: Path) -> list[dict[str, float]]:
     return [{name: x for name, x in json.loads(line).items() if wanted.match(name)} for line in lines]
 
 
-def bench_results(name: str) -> Callable[[str, Path], object]:
+def bench_results(name: str, key: str = "results") -> Callable[[str, Path], object]:
     def read(output: str, folder: Path) -> object:
         file = folder / f"{name}.json"
-        return json.loads(file.read_text())["results"] if file.is_file() else None
+        return json.loads(file.read_text())[key] if file.is_file() else None
 
     return read
 
@@ -183,12 +183,13 @@ def third_part(folder: Path, device: str, failed: Collection[str] = ()) -> list[
         return Step(f"choice {name}", limit, command, bench_results(f"choice_{name}"))
 
     brax = [sys.executable, "-m", "tools.compare_brax", "--brax-python", sys.executable, "--config", "cartpole"]
-    brax += ["--impl", "warp" if on_cuda else "jax", "--rounds", "5" if on_cuda else "1", "--set", *level]
-    brax += [] if on_cuda else SMALL_BATCH
+    impl = "warp" if on_cuda else "jax"
+    brax += ["--impl", impl, "--rounds", "5" if on_cuda else "1", "--json", str(folder / "brax.json")]
+    brax += ["--set", *level, *(() if on_cuda else SMALL_BATCH)]
     return [
         choice("kept", 60),
         *([choice("combo-kernels", 70), choice("bias-sums", 70), choice("two-value-passes", 70)] if compiles else []),
-        Step("brax", 180, [*brax, "--json", str(folder / "brax.json")], bench_results("brax")),
+        Step("brax", 180, brax, bench_results("brax", impl)),
         *([choice("autotuned-products", 120)] if compiles else []),  # measuring may take minutes
     ]
 
