@@ -19,7 +19,7 @@ from torch_ppo.running.history import read_history
 # Far too large a learning rate, and a discount that sees two steps ahead.
 BROKEN = (
     "--env cartpole --num-timesteps 10240 --num-evals 3 --num-eval-envs 4 --num-envs 16 --unroll-length 16 "
-    "--batch-size 16 --num-minibatches 4 --episode-length 64 --action-repeat 1 --learning-rate 0.5 --discounting 0.5 "
+    "--batch-size 16 --num-minibatches 4 --episode-length 64 --action-repeat 1 --learning-rate 0.1 --discounting 0.5 "
     "--max-grad-norm None --num-resets-per-eval 0 --config presets/cartpole_small"
 ).split()
 
