@@ -38,6 +38,7 @@ CONVENTIONS = {
     "free joint": "qpos: position in the world frame, then orientation; qvel: linear velocity in the world frame, then angular "
     "velocity in the body's own frame, as in MuJoCo",
     "frames": "right-handed; the world's z axis points up",
+    "history": "of n: the last n observations one after another, oldest first; as an episode begins, n times its first",
 }
 
 
