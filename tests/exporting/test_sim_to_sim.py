@@ -183,6 +183,34 @@ def test_a_contracts_time_between_actions_has_to_be_timesteps(tmp_path, control_
         Player(act, contract, make_task("cartpole"), **options).episode()
 
 
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (
+            lambda contract: contract.update(action_repeat=10**9),
+            "is shorter than one policy step of action_repeat = 10",
+        ),
+        (lambda contract: contract["action"].update(discrete={"choices": [3]}), "its actions are discrete"),
+    ],
+)
+def test_a_contract_that_cannot_be_played(tmp_path, edit, words):
+    act, contract = read(make_run(tmp_path, "cartpole"))
+    edit(contract)
+    with pytest.raises(ExportError, match=words):
+        Player(act, contract, make_task("cartpole"), seed=0, episode_length=None, perturbation=Perturbation())
+
+
+def test_what_arrives_after_the_episode_is_not_waited_for(tmp_path):
+    """However long the delay is: the robot gets zeros to the end."""
+    act, contract = read(make_run(tmp_path, "cartpole"))
+    returns = []
+    for delay in (60, 10**12):
+        contract["trained_with_action_delay"] = delay
+        player = Player(act, contract, make_task("cartpole"), seed=0, episode_length=None, perturbation=Perturbation())
+        returns.append(player.episode().reward)
+    assert returns[0] == returns[1]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_is_played(tmp_path, format):
     if format == "onnx":

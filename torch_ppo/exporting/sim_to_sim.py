@@ -86,9 +86,18 @@ class Player:
         perturbed_model(model, perturbation)
         self.world = SingleWorld(model)
         size, taken = contract["action"]["size"], task.action_dim(self.world)
+        if contract["action"].get("discrete"):
+            raise ExportError(
+                f"the policy does not fit the task: its actions are discrete, but the task takes {taken} numbers"
+            )
         if size != taken:
             raise ExportError(f"the policy does not fit the task: it has {size} actions, but the task takes {taken}")
         self.length = episode_length or contract["task"]["episode_length"] or task.episode_length
+        repeat = contract["action_repeat"]
+        if self.length < repeat:
+            raise ExportError(
+                f"episode_length = {self.length} is shorter than one policy step of action_repeat = {repeat}"
+            )
         self.generator = torch.Generator().manual_seed(seed)
         # Apart, so that start states are the same whatever is perturbed.
         self.own_generator = torch.Generator().manual_seed(seed + 1)
@@ -150,7 +159,8 @@ class Player:
         """One whole episode."""
         self._start()
         stack = self._frame().repeat(1, self.contract["observation"]["history"])
-        waiting = [torch.zeros(1, self.contract["action"]["size"])] * self._delay()
+        longest = self.length + self.contract["action_repeat"]  # an episode never takes what would arrive after it
+        waiting = [torch.zeros(1, self.contract["action"]["size"])] * min(self._delay(), longest)
         total, steps, sums = 0.0, 0, {}
         while True:
             action = self._action(stack)
