@@ -136,7 +136,10 @@ def make_task(name: str) -> Task:
 def load_named(name: str) -> object:
     """What "package.module:name" or "path/to/file.py:name" means; ConfigError if there is no such thing."""
     place, _, attribute = name.rpartition(":")
-    module = _load_file(Path(place).expanduser(), name) if place.endswith(".py") else _import(place, name)
+    try:
+        module = _load_file(Path(place).expanduser(), name) if place.endswith(".py") else _import(place, name)
+    except SyntaxError as error:
+        raise ConfigError(f"env is {name!r}, but {error.filename}:{error.lineno} is not Python: {error.msg}") from None
     made = getattr(module, attribute, None)
     if made is None:
         tasks = [each for each, value in vars(module).items() if value is not Task and _makes_task(value)]
@@ -201,5 +204,9 @@ def _load_file(path: Path, name: str) -> object:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]  # half a module would be taken for it the next time
+        raise
     return module

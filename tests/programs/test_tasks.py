@@ -78,6 +78,19 @@ def test_what_is_wrong_is_said(own, name, message):
         make_task(name.format(file=own, folder=own.parent))
 
 
+def test_a_file_that_is_not_python_is_said_and_read_anew(tmp_path):
+    file = tmp_path / "torn_of_tests.py"
+    file.write_text("from torch_ppo.envs.cartpole import Cartpole\n\nclass Mine(Cartpole:\n    pass\n")
+    with pytest.raises(ConfigError, match=r"torn_of_tests.py:3 is not Python: invalid syntax"):
+        make_task(f"{file}:Mine")
+    file.write_text("from torch_ppo.envs.cartpole import Cartpole\nraise KeyError\n")
+    for _ in range(2):  # not half of it the second time
+        with pytest.raises(KeyError):
+            make_task(f"{file}:Mine")
+    file.write_text("from torch_ppo.envs.cartpole import Cartpole\n\nclass Mine(Cartpole):\n    pass\n")
+    assert type(make_task(f"{file}:Mine")).__name__ == "Mine"
+
+
 def test_a_broken_import_inside_a_module_is_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "broken_of_tests.py").write_text("import no_such_thing_anywhere")
     monkeypatch.syspath_prepend(str(tmp_path))
