@@ -246,9 +246,16 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
         print(_row(name, numbers, width), flush=True)
 
 
+def _print_warning(message: Warning | str, *_: object) -> None:
+    """What the call warns of, as a line of the program."""
+    text = str(message)
+    print(text if text.startswith("note: ") else f"warning: {text}", file=sys.stderr)
+
+
 def main() -> None:
     """The program `python -m torch_ppo.evaluate`."""
-    with reader_may_leave(), user_errors():
+    with reader_may_leave(), user_errors(), warnings.catch_warnings():
+        warnings.showwarning = _print_warning
         arguments = read_command_line(EvaluateArguments, "evaluate")
         if not arguments.run.is_dir():
             refuse_idle(arguments, "checkpoint", f"of {arguments.run}, which is no run folder but one policy")

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import torch_ppo.train
 from tests.helpers.toy import ToyTask
-from torch_ppo import export, play
+from torch_ppo import evaluate, export, play
 from torch_ppo.environments.finding import source_of
 from torch_ppo.envs import canonical_name, make_task
 from torch_ppo.errors import ConfigError
@@ -319,6 +319,7 @@ def forget(project):
     sys.path[:] = [path for path in sys.path if str(project.parent) not in path]
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_folder_is_enough(train, project, tmp_path, monkeypatch, capsys):
     """The task by a relative path; then from elsewhere, after a change, and without the original."""
     monkeypatch.chdir(project)
@@ -371,6 +372,8 @@ def test_a_folder_is_enough(train, project, tmp_path, monkeypatch, capsys):
     project.rename(tmp_path / "away")
     for status, out, _ in (resumed(3000), played()):
         assert status == 0 and "is gone; the copy in run/task is used" in out
+    status, _, errors = program(evaluate.main, monkeypatch, capsys, "run", "--episodes", 2, "--trust")
+    assert status == 0 and errors.startswith("note: ") and errors.endswith("is gone; the copy in run/task is used\n")
     assert len(json.loads((run / "environment.json").read_text())["starts"]) == 4
 
 
