@@ -34,6 +34,7 @@ def test_places():
         ({"camera": "side"}, "--camera has no effect with --web"),
         ({"port": 0}, "--port is 0, but must be from 1 to 65535"),
         ({"host": "256.1.1.1"}, "--host 256.1.1.1"),
+        ({"host": "nowhere..x"}, "--host nowhere..x: .*; 127.0.0.1 would work"),
         ({"host": "192.0.2.1"}, "--host 192.0.2.1"),
     ],
 )

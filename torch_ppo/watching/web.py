@@ -40,8 +40,9 @@ def check_web(arguments: PlayArguments) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(arguments.host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
-    except OSError as error:
-        raise ConfigError(f"--host {arguments.host}: {error.strerror}; 127.0.0.1 would work") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a name that cannot be one
+        reason = getattr(error, "strerror", error)
+        raise ConfigError(f"--host {arguments.host}: {reason}; 127.0.0.1 would work") from None
 
 
 class Page:
