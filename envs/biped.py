@@ -152,8 +152,6 @@ class Biped(Task):
         memory["push_steps"].copy_(self._next_push(random))
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        memory["last_action"].copy_(memory["action"])
-        memory["action"].copy_(action)
         memory["phase"].copy_(wrapped(memory["phase"] + memory["phase_step"]))
         physics.ctrl.copy_(self.constants["pose"] + self.constants["action"] * action)
         if self.max_push > 0:
@@ -171,6 +169,8 @@ class Biped(Task):
         return joystick.uniform_steps(random[:, RANDOM["push_steps"]], PUSH_SECONDS, self.control_dt)
 
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
+        memory["last_action"].copy_(memory["action"])
+        memory["action"].copy_(action)
         contact = _contact(physics)
         swing = joystick.advance_swing(
             was_contact=memory["contact"],

@@ -161,8 +161,6 @@ class Quadruped(Task):
         memory["push_steps"].copy_(self._push_steps(random.uniform_(generator=generator)))
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        memory["last_action"].copy_(memory["action"])
-        memory["action"].copy_(action)
         physics.ctrl.copy_(self.constants["pose"] + ACTION_SCALE * action)
         if self.max_push > 0:
             self._push(physics, memory)
@@ -178,6 +176,8 @@ class Quadruped(Task):
         memory["push_steps"].copy_(torch.where(due, self._push_steps(random["push_steps"]), memory["push_steps"]))
 
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
+        memory["last_action"].copy_(memory["action"])
+        memory["action"].copy_(action)
         contact = _feet(physics, "contact").squeeze(2).clamp(max=1.0)
         swing = terms.advance_swing(
             was_contact=memory["contact"],

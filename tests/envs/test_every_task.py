@@ -147,3 +147,14 @@ def test_can_be_compiled(name):
     env, plain = (make_env(make_task(name), num_envs=2) for _ in range(2))
     env.after_physics = torch.compile(env.after_physics, fullgraph=True, dynamic=False, backend="eager")
     torch.testing.assert_close(play(env, 3), play(plain, 3))
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_apply_keeps_no_action(name):
+    """With action_delay it gets what arrives. What a task remembers is what was sent, which `after_step` gets."""
+    env, kept = make_env(make_task(name), num_envs=2), []
+    for value in (0.0, 1.0):
+        memory = {key: x.clone() for key, x in env.memory.items()}
+        env.task.apply(env.physics, memory, torch.full((2, env.action_dim), value))
+        kept.append(memory)
+    torch.testing.assert_close(*kept, rtol=0, atol=0)

@@ -131,7 +131,10 @@ class Task:
         """
 
     def apply(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        """Turns the action `(num_envs, action_dim)` into controls: by default action_offset + action_scale * action."""
+        """Turns the action `(num_envs, action_dim)` into controls: by default action_offset + action_scale * action.
+
+        With `action_delay` it is the one that arrives, as in `each_substep`. What a policy did last is kept in `after_step`.
+        """
         scaling = declared_scaling(self, physics)
         physics.ctrl.copy_(action if scaling is None else controls_of(action, scaling))
 
@@ -143,7 +146,7 @@ class Task:
         """
 
     def after_step(self, physics: Physics, memory: Memory, action: Tensor) -> None:
-        """Advances `memory` after the physics has stepped. `action` is the one sent in this step, if late ones arrive."""
+        """Advances `memory` after the physics has stepped. `action` is the one sent in this env step, as in `reward`."""
 
     def observe(self, physics: Physics, memory: Memory) -> Tensor | Observation:
         """Observation `(num_envs, obs_dim)`, or a dict of several."""
