@@ -174,6 +174,18 @@ def test_a_single_huge_observation_is_named_before_what_it_does():
     assert names(limited) == []
 
 
+def test_a_normalizer_that_nobody_sees_by_is_not_judged():
+    """Of a column that begins to change late, which shocks networks that see by its scale."""
+
+    def wakes(x, tick):
+        return torch.cat([x[:, :-1], torch.where(tick[:, None] > 300, x[:, -1:], 0.0)], 1)
+
+    short = {**HEALTHY, "num_timesteps": 25_600, "num_evals": 3}
+    assert "observations jump" in names(reports(Reach(observe_as=wakes), short))
+    unseen = reports(Reach(observe_as=wakes), {**short, "normalize_observations": False})
+    assert not {"observations jump", "observations drift"} & set(names(unseen))
+
+
 def test_every_rule_has_a_sabotage():
     elsewhere = {"contacts are lost"}  # needs MuJoCo Warp: below
     assert set(SABOTAGE) | elsewhere == {rule.name for rule in RULES}

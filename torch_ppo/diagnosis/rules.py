@@ -37,8 +37,8 @@ RULES = (
         "observations jump",
         # At first a drift is from 0 and 1, so that it is in the task's own units.
         c.any_of(c.above("training/normalizer_drift", 30.0, skip=1), c.above("training/normalizer_drift", 1e8)),
-        "An observation lies so far from all before that it alone is now the scale of its column. What the networks see "
-        "changes at once; gradients and value loss that explode come from it.",
+        "An observation lies so far from all before that it alone is now the scale of its column, or a column that was "
+        "constant changes. What the networks see is another at once; gradients and value loss that explode come from it.",
         "look for it in the task's observe: a division, a sensor of a world that blows up, a column that was constant; "
         "{normalizer_clip} = 10 limits what one observation does",
     ),

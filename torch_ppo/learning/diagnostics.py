@@ -185,6 +185,8 @@ class Diagnostics:
         of_vectors = dict(
             zip(("observation_max", "constant_observations", "normalizer_drift"), values["observations"], strict=True)
         )
+        if not self.agent.normalize_observations:
+            del of_vectors["normalizer_drift"]  # of statistics by which nobody sees
         found = {
             "whole_episodes": episodes,
             "terminations": terminations,
