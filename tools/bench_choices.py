@@ -16,7 +16,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from unittest import mock
 
 from torch import _inductor
@@ -28,7 +28,7 @@ from torch_ppo.learning.collect import Collector
 from torch_ppo.learning.update import Learner
 from torch_ppo.running import training_state
 from torch_ppo.running.accelerate import torch_left_as_it_was
-from torch_ppo.settings.command_line import read_command_line
+from torch_ppo.settings.command_line import Count, Duration, Least, read_command_line
 from torch_ppo.settings.files import read_settings
 
 
@@ -75,13 +75,13 @@ class ChoiceArguments:
     """What to measure, in this order."""
     config: str = "cartpole"
     """Configuration, by name or file."""
-    num_envs: int | None = None
+    num_envs: Annotated[int | None, Least(1)] = None
     """Instead of its own."""
     set: tuple[str, ...] = ()
     """Other settings, as in TOML."""
-    windows: int = 3
+    windows: Count = 3
     """Timed windows of each measurement."""
-    seconds: float = 2.0
+    seconds: Duration = 2.0
     """Least duration of a window."""
     json: Path | None = None
     """File for the numbers."""

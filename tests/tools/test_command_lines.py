@@ -44,6 +44,8 @@ def test_help(monkeypatch, capsys, tool):
         ("bench", ("--set", "num_envs=1.5"), "num_envs is 1.5, but must be an int"),
         ("bench", ("--windows", 0), "windows is 0, but must be 1 or more"),
         ("bench", ("--num-envs", 64, 0), "num_envs is 0, but must be 1 or more"),
+        ("bench_choices", ("--windows", 0), "windows is 0, but must be 1 or more"),
+        ("bench_choices", ("--num-envs", 0), "num_envs is 0, but must be 1 or more"),
         ("bench_devices", ("--rounds", 0), "rounds is 0, but must be 1 or more"),
         ("bench_devices", ("--reports", 1), "reports is 1, but must be 2 or more"),
         ("bench_physics", ("--rounds", 0), "rounds is 0, but must be 1 or more"),
