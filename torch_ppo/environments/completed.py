@@ -240,7 +240,7 @@ class Completed:
     ) -> None:
         """What a step has come to, into tensors that stay; `given` is the reward and each metric. Can be compiled."""
         was_done = self.done.bool()
-        torch._foreach_copy_(list(self.broken.given), given)
+        self.broken.given.copy_(torch.stack(given))
         broken = self.broken.find((), observed if final is None else final, self.observation)
         _copy(observed, self.observation)
         if final is not None:
