@@ -67,7 +67,8 @@ def columns(stream: TextIO) -> int:
 _FIRST_COLUMN = re.compile(r"\s*\S.*?\s{2,}(?=\S)")  # a name and what lies between it and its text
 
 
-_COPIED = (*FRONTS, "tensorboard ", "pip install ")
+# What a command begins with: a program of ours, installed or a module, in a checkout also of `tools`, or another's.
+_COPIED = (FRONTS[0], "python -m ", "tensorboard ", "pip install ")
 
 
 def folded(text: str, width: int) -> str:

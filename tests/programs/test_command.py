@@ -68,6 +68,8 @@ def test_what_is_read_is_folded_below_its_own_column():
     ]
     copied = "  torch-ppo train --resume 'a folder with a long name'"
     assert command.folded(copied, 32) == copied
+    copied = "  try: python -m tools.size_buffers --env quadruped_joystick"
+    assert command.folded(copied, 32) == copied
     for line in command.folded(__main__.overview("torch-ppo"), 60).split("\n"):
         assert len(line) <= 60 or "torch-ppo" in line
 
