@@ -52,7 +52,7 @@ def is_installed(package: str) -> bool:
     import importlib.util  # here, for this module is imported before anything is said
 
     found = importlib.util.find_spec(package)
-    return found is not None and getattr(found, "origin", package) is not None
+    return found is not None and found.origin is not None
 
 
 def _installed_from() -> str | None:

@@ -70,7 +70,7 @@ def test_refused(words, message, files, tmp_path, monkeypatch, capsys):
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(sys, "argv", ["torch-ppo", *words.split()])
     if "--web" in words:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+        monkeypatch.setattr("torch_ppo.watching.web.is_installed", lambda name: True)
     with pytest.raises(SystemExit) as end:
         __main__.main()
     errors = capsys.readouterr().err

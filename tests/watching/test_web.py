@@ -39,7 +39,7 @@ def test_places():
     ],
 )
 def test_what_cannot_be_served(arguments, words, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: "there")
+    monkeypatch.setattr("torch_ppo.watching.web.is_installed", lambda name: True)
     with pytest.raises(UserError, match=words):
         check_web(PlayArguments(**arguments))
 
