@@ -70,7 +70,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("given", ["--num-envs 2.5", "--batch-size 64,64", "--learning-rate small", "--num-envs infk"])
+@pytest.mark.parametrize(
+    "given", ["--num-envs 2.5", "--batch-size 64,64", "--learning-rate small", "--learning-rate 1m", "--num-envs infk"]
+)
 def test_nothing_is_proposed_for_what_is_no_number(given):
     with pytest.raises(ConfigError, match=r"must be an? (int|float)$"):
         respell(given.split(), kinds())

@@ -235,7 +235,7 @@ _UNITS = {"k": 1_000, "m": 1_000_000}
 def _meant(text: str, kind: object) -> str:
     """ "; 1000 would work" for what is nearly a number, such as 1k, 0,5 or one with a comma after it; else empty."""
     bare = text.rstrip(",;")
-    unit = _UNITS.get(bare[-1:].lower(), 1)
+    unit = 1 if float in _alternatives(kind) else _UNITS.get(bare[-1:].lower(), 1)  # 1m of a rate may be a thousandth
     bare = (bare if unit == 1 else bare[:-1]).replace(",", ".")
     try:
         number = float(bare) * unit
