@@ -28,7 +28,7 @@ from torch_ppo.running.acting import Engine, RunOrPolicy, find_acting
 from torch_ppo.running.checkpoint import agent_from_checkpoint, config_of, find_checkpoint, load_checkpoint
 from torch_ppo.running.environment import UntrustedError, locate_task
 from torch_ppo.running.evaluate import Evaluator
-from torch_ppo.running.evaluation import Evaluation
+from torch_ppo.running.evaluation import Evaluation, error_in_words
 from torch_ppo.running.pretrained import find_policy
 from torch_ppo.running.terminal import is_terminal
 from torch_ppo.settings.command_line import read_command_line, refuse_idle
@@ -241,8 +241,7 @@ def print_robustness(arguments: EvaluateArguments, perturb: str) -> None:
             print(f"{'':{width}}{heads}")
         share = f"{result.mean / first:.0%}" if first > 0 else "-"
         length = result.lengths.float().mean().item()
-        error = f"{result.standard_error:.2g}" if arguments.episodes > 1 else "-"
-        numbers = f"{result.mean:9.4g}  {error:>8}  {length:7.0f}  {share}"
+        numbers = f"{result.mean:9.4g}  {error_in_words(result):>8}  {length:7.0f}  {share}"
         print(_row(name, numbers, width), flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,6 +237,16 @@ def test_program(trained, monkeypatch, capsys):
         said.startswith("error: there is no run folder or checkpoint nowhere, and no task")
         and "ant, biped_joystick, cartpole" in said
     )
+
+
+def test_a_table_of_perturbations(monkeypatch, capsys):
+    """Errors as the program's line has them: none of one episode, and no exponent in a large one."""
+    lengths = torch.tensor([7, 7])
+    for returns, error in (([1.0, 2.0], "0.5"), ([100.0, 400.0], "150"), ([3.0], "-")):
+        result = torch_ppo.Evaluation("walk", torch.tensor(returns), lengths[: len(returns)], {})
+        monkeypatch.setattr(program, "sim_to_sim", lambda *_, result=result, **__: result)
+        program.print_robustness(program.EvaluateArguments(Path("run")), "mass=1..1")
+        assert capsys.readouterr().out.splitlines()[1].split()[-3] == error
 
 
 def test_program_prints_metrics(tmp_path, monkeypatch, capsys):

@@ -50,10 +50,15 @@ class Evaluation:
         n, length = len(self.returns), self.lengths.to(torch.float32).mean().item()
         success = "" if self.success is None else f", success {self.success_rate:.0%}"
         digits = 1 if abs(self.mean) >= 10 else 3
-        few = f"{self.standard_error:.2g}"  # digits, of a small one; a large one would be 1.2e+02
-        error = "-" if n == 1 else few if self.standard_error < 10 else f"{self.standard_error:.0f}"
         return (
             f"{self.env}: return {self.mean:.{digits}f} ± {self.std:.{digits}f} "
-            f"(standard error {error}), "
+            f"(standard error {error_in_words(self)}), "
             f"length {length:.0f}{success}, {n} episode{'s' * (n != 1)}"
         )
+
+
+def error_in_words(result: Evaluation) -> str:
+    """The standard error for reading: two digits of a small one, else whole, not 1.2e+02; "-" where there is none."""
+    if len(result.returns) == 1:
+        return "-"
+    return f"{result.standard_error:.2g}" if result.standard_error < 10 else f"{result.standard_error:.0f}"
