@@ -46,6 +46,16 @@ def test_help(monkeypatch, capsys, tool):
         ("bench", ("--num-envs", 64, 0), "num_envs is 0, but must be 1 or more"),
         ("bench_choices", ("--windows", 0), "windows is 0, but must be 1 or more"),
         ("bench_choices", ("--num-envs", 0), "num_envs is 0, but must be 1 or more"),
+        (
+            "bench_choices",
+            ("--choices", "kept", "none"),
+            "choices is 'none', but must be one of 'kept', 'combo-kernels', ",
+        ),
+        (
+            "compare_brax",
+            ("--brax-python", "python", "--impl", "torch"),
+            "impl is 'torch', but must be one of 'jax', 'warp'",
+        ),
         ("bench_devices", ("--rounds", 0), "rounds is 0, but must be 1 or more"),
         ("bench_devices", ("--reports", 1), "reports is 1, but must be 2 or more"),
         ("bench_physics", ("--rounds", 0), "rounds is 0, but must be 1 or more"),

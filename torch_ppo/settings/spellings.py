@@ -197,9 +197,10 @@ def value(name: str, text: str, kind: object) -> str:
     if types.NoneType in kinds and text.lower() in ("none", "null"):
         return "None"
     for each in kinds:
-        if typing.get_origin(each) is Literal:
-            same = [choice for choice in typing.get_args(each) if choice.lower() == text.lower()]
-            return same[0] if same else _refuse(name, text, kind)
+        one = each if element_of(each) is None else element_of(each)
+        if typing.get_origin(one) is Literal:
+            same = [choice for choice in typing.get_args(one) if choice.lower() == text.lower()]
+            return same[0] if same else _refuse(name, text, kind if one is each else one)
         if each is int or element_of(each) is int:
             return str(_whole(text)) if _whole(text) is not None else _refuse(name, text, int)
         if each is float or element_of(each) is float:
